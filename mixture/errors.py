@@ -1,0 +1,77 @@
+"""Every error that a user can cause, as one sentence.
+
+    MixtureError            exit code 1, no traceback
+    ├── RecipeError         the recipe file: key, value, line
+    ├── InputError          a corpus: file, row, cause
+    ├── TokenizerError      a vocabulary or its engine
+    ├── StoreError          what a stage left in the work directory is missing or damaged
+    ├── PlanError           the recipe asks for what the corpus does not hold
+    │   └── ShortageError   … cell by cell, with the largest feasible budget
+    ├── LockError           a lock file: unreadable, stale, of another recipe
+    ├── VerifyError         shards that break a law: shard, row, cell
+    ├── EngineError         a task could not be run to its end
+    └── BusyError           another run holds the work directory
+
+A message says what, where, the value, the bound, and the next move. Errors travel between processes, so each
+carries its message alone.
+"""
+
+
+class MixtureError(Exception):
+    """Something the user can mend; the message says how."""
+
+
+class RecipeError(MixtureError):
+    """The recipe file is not a recipe."""
+
+
+class InputError(MixtureError):
+    """A corpus cannot be read as the recipe says."""
+
+
+class TokenizerError(MixtureError):
+    """A tokenizer cannot be loaded or does not fit."""
+
+
+class EngineMismatchError(TokenizerError):
+    """The fast engine and the reference tokenizer disagree on a document."""
+
+
+class StoreError(MixtureError):
+    """A stage's output is missing or damaged."""
+
+
+class PlanError(MixtureError):
+    """No plan satisfies the recipe."""
+
+
+class ShortageError(PlanError):
+    """Some cells hold less than the recipe wants of them."""
+
+
+class LockError(MixtureError):
+    """A lock file cannot be used."""
+
+
+class VerifyError(MixtureError):
+    """A shard breaks a law."""
+
+
+class EngineError(MixtureError):
+    """A task died and could not be run again."""
+
+
+class BusyError(MixtureError):
+    """Another run is at work in the same directory."""
+
+
+def nearest(name: str, known: object) -> str:
+    """Return `; did you mean 'x'?`-style help for a misspelt name, or the list of known names."""
+    import difflib
+
+    names = sorted(str(k) for k in known)  # type: ignore[attr-defined]
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    return f"known: {shown}" if names else "none are known"

@@ -1,0 +1,105 @@
+"""Every Arrow schema: the wire format on one page.
+
+Lengths and offsets count tokens of the document itself. Separators lie outside: an opening separator of P tokens
+takes the offsets -P … -1, a closing one of S tokens the offsets n … n+S-1 of a document of n tokens.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+#: 128-bit XXH3 of the document's UTF-8 text, big-endian, so that byte order is number order.
+DOC_ID = pa.binary(16)
+
+
+def token_type(n_vocab: int) -> pa.DataType:
+    """Return the narrowest token type that holds ids 0 … n_vocab-1: uint16 up to 65,536 of them, else uint32."""
+    return pa.uint16() if n_vocab <= 1 << 16 else pa.uint32()
+
+
+def store_part(token: pa.DataType) -> pa.Schema:
+    """Token store, Arrow IPC file of one record batch: documents of one chunk of input, sorted by id.
+
+    64-bit list offsets: 32-bit ones overflow at 2.1G tokens.
+    """
+    return pa.schema([("doc_id", DOC_ID), ("tokens", pa.large_list(pa.field("item", token, nullable=False)))])
+
+
+#: Beside each part, Parquet, the same rows without their tokens.
+#: `input` numbers the part's input files; `input_row` counts from the start of the part's chunk of that file.
+PART_DOCUMENTS = pa.schema(
+    [
+        ("doc_id", DOC_ID),
+        ("n_tokens", pa.int64()),
+        ("n_bytes", pa.int64()),
+        ("input", pa.int32()),
+        ("input_row", pa.int64()),
+    ]
+)
+
+#: Document index, Parquet, one row per document, sorted by (doc_id, domain, occurrence); carried columns follow.
+#: `occurrence` numbers exact duplicates that the recipe keeps, `occurrences` counts them, per domain.
+INDEX = pa.schema(
+    [
+        ("doc_id", DOC_ID),
+        ("source", pa.string()),
+        ("domain", pa.string()),
+        ("n_tokens", pa.int64()),
+        ("n_bytes", pa.int64()),
+        ("part", pa.string()),
+        ("row", pa.int64()),
+        ("token_offset", pa.int64()),
+        ("input_file", pa.string()),
+        ("input_row", pa.int64()),
+        ("occurrence", pa.int32()),
+        ("occurrences", pa.int32()),
+    ]
+)
+
+#: Plan, Parquet, one file per shard: which stretch of which document stands where in the stream. A document that
+#: crosses a shard's end has a row in both.
+PLAN = pa.schema(
+    [
+        ("position", pa.int64()),
+        ("doc_id", DOC_ID),
+        ("source", pa.dictionary(pa.int32(), pa.string())),
+        ("domain", pa.dictionary(pa.int32(), pa.string())),
+        ("part", pa.dictionary(pa.int32(), pa.string())),
+        ("row", pa.int64()),
+        ("doc_start", pa.int64()),
+        ("doc_stop", pa.int64()),
+        ("doc_length", pa.int64()),
+        ("copy", pa.int32()),
+    ]
+)
+
+#: One stretch of one document inside a sequence, in stream order; [start, stop) are places in the sequence.
+SPAN = pa.struct(
+    [
+        ("start", pa.int32()),
+        ("stop", pa.int32()),
+        ("domain", pa.string()),
+        ("doc_id", DOC_ID),
+        ("doc_offset", pa.int64()),
+        ("doc_length", pa.int64()),
+        ("copy", pa.int32()),
+    ]
+)
+
+
+def shard(token: pa.DataType, length: int, *, prefix: int, suffix: int) -> pa.Schema:
+    """Shard, Arrow IPC file: one row per sequence of `length` tokens.
+
+    Args:
+        token: uint16 or uint32.
+        length: tokens in a sequence.
+        prefix: tokens of the opening separator of each document.
+        suffix: tokens of the closing one.
+    """
+    return pa.schema(
+        [
+            pa.field("input_ids", pa.list_(pa.field("item", token, nullable=False), length), nullable=False),
+            pa.field("spans", pa.list_(pa.field("item", SPAN, nullable=False)), nullable=False),
+        ],
+        metadata={"mixture.prefix": str(prefix), "mixture.suffix": str(suffix)},
+    )

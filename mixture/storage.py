@@ -1,0 +1,250 @@
+"""Files in and out: globbing in stable order, write aside + rename, one run at a time.
+
+Nothing half-written ever bears its final name: `publish` writes to a sibling and renames it. A JSON record, written
+after everything that it speaks of, is what makes an output *whole*.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import sys
+import sysconfig
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import filelock
+import xxhash
+
+from mixture.errors import BusyError, InputError, StoreError
+
+#: Roots that every machine with Python has; a recipe names them instead of a path of one machine.
+PYTHON_ROOTS = {"python://stdlib/": "stdlib", "python://site-packages/": "purelib"}
+_GLOB_CHARACTERS = frozenset("*?[")
+_DISK_ERRORS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.EROFS: "the file system is read-only",
+    errno.EFBIG: "the file is over the size limit of this file system or shell",
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file that a recipe's pattern matched.
+
+    `name` is what enters locks: relative to the data root (or to a `python://` root), with forward slashes.
+    """
+
+    name: str
+    path: Path
+
+
+class HashingWriter:
+    """A binary file that knows the XXH3-128 and the size of what went through it."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._state = xxhash.xxh3_128()
+        self.size = 0
+        self.closed = False
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Write and hash one block; return its length in bytes."""
+        view = memoryview(data).cast("B")
+        self._state.update(view)
+        self._raw.write(view)
+        self.size += view.nbytes
+        return view.nbytes
+
+    def flush(self) -> None:
+        """Hand buffered bytes to the operating system."""
+        self._raw.flush()
+
+    def tell(self) -> int:
+        """Return the number of bytes written so far."""
+        return self.size
+
+    def writable(self) -> bool:
+        """Say that this is an output file."""
+        return True
+
+    def readable(self) -> bool:
+        """Say that nothing can be read back."""
+        return False
+
+    def seekable(self) -> bool:
+        """Say that bytes are written once, in order."""
+        return False
+
+    def close(self) -> None:
+        """Mark the end of the writes; `publish` closes the file itself."""
+        self.closed = True
+
+    @property
+    def digest(self) -> str:
+        """The XXH3-128 so far, as 32 hex digits."""
+        return str(self._state.hexdigest())
+
+
+def explain(error: OSError, path: Path) -> str:
+    """Return one sentence for an operating system's refusal, with the next move."""
+    code = error.errno or 0
+    cause = _DISK_ERRORS.get(code) or error.strerror or str(error)
+    place = Path(str(error.filename)) if error.filename else path
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        free = _free_bytes(path)
+        left = f" ({free / 1e6:,.1f} MB free)" if free is not None else ""
+        return f"{place}: {cause}{left}; free some space or give another --work, then run the same command again"
+    return f"{place}: {cause}"
+
+
+def _free_bytes(path: Path) -> int | None:
+    for folder in (path, *path.parents):
+        with contextlib.suppress(OSError):
+            stat = os.statvfs(folder)
+            return stat.f_bavail * stat.f_frsize
+    return None
+
+
+@contextlib.contextmanager
+def publish(path: Path) -> Iterator[HashingWriter]:
+    """Open `path` for writing aside; it appears under its name, whole, when the block ends well.
+
+    Raises:
+        StoreError: the disk is full, or the folder cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("wb") as raw:
+            yield HashingWriter(raw)
+        aside.replace(path)
+    except OSError as error:
+        raise StoreError(explain(error, path)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Publish a JSON record, keys in the order given, one field a line, ending in a newline."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    with publish(path) as out:
+        out.write(text.encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON record, or return None where there is none.
+
+    Raises:
+        StoreError: the file is there but is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, OSError) as error:
+        raise StoreError(f"{path}: not a readable record ({error}); remove it and run again") from error
+
+
+def expand(patterns: Sequence[str], exclude: Sequence[str], root: Path) -> tuple[Found, ...]:
+    """Return the files that the patterns match under the data root, once each, in the order of their names.
+
+    Raises:
+        InputError: a file is missing, or a pattern matches nothing.
+    """
+    dropped = {found.name for pattern in exclude for found in _glob(pattern, root)}
+    kept: dict[str, Found] = {}
+    for pattern in patterns:
+        matches = [found for found in _glob(pattern, root) if found.name not in dropped]
+        if not matches:
+            raise InputError(_no_match(pattern, root))
+        kept.update((found.name, found) for found in matches)
+    return tuple(kept[name] for name in sorted(kept))
+
+
+def locate(name: str, root: Path) -> Path:
+    """Return where a recipe's relative (or `python://`) name lies on this machine."""
+    _, base, rest = _split_root(name, root)
+    return base / rest
+
+
+def _split_root(pattern: str, root: Path) -> tuple[str, Path, str]:
+    for prefix, place in PYTHON_ROOTS.items():
+        if pattern.startswith(prefix):
+            return prefix, Path(sysconfig.get_path(place)), pattern.removeprefix(prefix)
+    return "", root, pattern
+
+
+def _glob(pattern: str, root: Path) -> list[Found]:
+    prefix, base, rest = _split_root(pattern, root)
+    if not _GLOB_CHARACTERS & set(rest):
+        paths = [base / rest]
+    else:
+        # The fixed leading folders are joined by hand: pathlib's glob does not walk through "..".
+        parts = Path(rest).parts
+        wild = next(i for i, part in enumerate(parts) if _GLOB_CHARACTERS & set(part))
+        base = base.joinpath(*parts[:wild])
+        prefix += "".join(f"{part}/" for part in parts[:wild])
+        tail = str(Path(*parts[wild:]))
+        return [
+            Found(prefix + path.relative_to(base).as_posix(), path)
+            for path in base.glob(tail)
+            if path.is_file()
+        ]
+    return [Found(prefix + Path(rest).as_posix(), path) for path in paths if path.exists()]
+
+
+def _no_match(pattern: str, root: Path) -> str:
+    _, base, rest = _split_root(pattern, root)
+    if _GLOB_CHARACTERS & set(rest):
+        return f"no file matches {pattern!r} under {base}; check the pattern, or give the data root with --data"
+    place = (base / rest).parent
+    if not place.is_dir():
+        return f"{base / rest}: no such file (nor the folder {place}); give the data root with --data"
+    import difflib
+
+    close = difflib.get_close_matches(Path(rest).name, [p.name for p in place.iterdir()], n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "; check the name, or give the data root with --data"
+    return f"{base / rest}: no such file{hint}"
+
+
+@contextlib.contextmanager
+def only_run(work: Path) -> Iterator[None]:
+    """Hold the work directory for one run, and sweep away what a killed run left half-written.
+
+    Raises:
+        BusyError: another process holds it; the message names that process.
+        StoreError: the directory cannot be made or written.
+    """
+    owner = work / ".run.json"
+    lock = filelock.FileLock(work / ".run.lock", timeout=0)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except filelock.Timeout:
+        with contextlib.suppress(StoreError):
+            who = read_json(owner) or {}
+            raise BusyError(
+                f"{work} is in use by process {who.get('pid', '?')} ({who.get('command', 'another run')}); "
+                "wait for it to end, stop it, or give another --work"
+            ) from None
+        raise BusyError(f"{work} is in use by another run; wait for it to end, or give another --work") from None
+    except OSError as error:
+        raise StoreError(explain(error, work)) from error
+    try:
+        for stale in work.rglob(".*.tmp"):
+            stale.unlink(missing_ok=True)
+        write_json(owner, {"pid": os.getpid(), "command": " ".join(["mixture", *sys.argv[1:]])})
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            owner.unlink(missing_ok=True)
+        lock.release()
