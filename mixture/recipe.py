@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from mixture.errors import RecipeError, nearest
 from mixture.hashing import fingerprint
@@ -83,10 +91,16 @@ class TokenizerSpec(_Part):
         description="tiktoken rank file, SentencePiece model, Hugging Face tokenizer.json, or UTF-8 bytes"
     )
     path: str | None = Field(None, description="vocabulary file, relative to the data root")
-    name: str | None = Field(None, description="published name: cl100k_base (tiktoken) or a hub id (huggingface)")
+    name: str | None = Field(
+        None, description="published name: cl100k_base (tiktoken) or a hub id (huggingface)"
+    )
     revision: str | None = Field(None, description="commit of a hub id")
-    bos: str | int | None = Field(None, description="opening separator token, by name or id, if not the vocabulary's own")
-    eos: str | int | None = Field(None, description="closing separator token, by name or id, if not the vocabulary's own")
+    bos: str | int | None = Field(
+        None, description="opening separator token, by name or id, if not the vocabulary's own"
+    )
+    eos: str | int | None = Field(
+        None, description="closing separator token, by name or id, if not the vocabulary's own"
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -94,7 +108,9 @@ class TokenizerSpec(_Part):
             if self.path or self.name:
                 raise ValueError("a bytes tokenizer takes neither path nor name")
         elif not (self.path or self.name):
-            raise ValueError(f"a {self.kind} tokenizer takes a path (a local file) or a name (a published one)")
+            raise ValueError(
+                f"a {self.kind} tokenizer takes a path (a local file) or a name (a published one)"
+            )
         elif self.kind == "sentencepiece" and not self.path:
             raise ValueError("a sentencepiece tokenizer takes a path to a .model file")
         return self
@@ -105,7 +121,9 @@ class DomainRule(_Part):
 
     constant: str | None = Field(None, min_length=1, description="one domain for the whole source")
     field: str | None = Field(None, description="a field of the row; dots reach into nested ones")
-    path: str | None = Field(None, description="a regular expression on the file's name; its first group is the domain")
+    path: str | None = Field(
+        None, description="a regular expression on the file's name; its first group is the domain"
+    )
     map: dict[str, str] = Field(default_factory=dict, description="found value → domain")
 
     @model_validator(mode="after")
@@ -135,7 +153,9 @@ class Source(_Part):
     split: str = Field("train", description="split of the data set")
     streaming: bool = Field(default=False, description="read the data set as a stream, without a local copy")
     text: str = Field("text", description="field that holds the text; dots reach into nested ones")
-    domain: Annotated[DomainRule, BeforeValidator(lambda v: _name_mapping(v, "constant"))]
+    domain: Annotated[DomainRule, BeforeValidator(lambda v: _name_mapping(v, "constant"))] = Field(
+        description="a constant name, {field: a.b}, or {path: regular expression}"
+    )
     carry: tuple[str, ...] = Field((), description="further fields to carry into the index")
 
     @model_validator(mode="after")
@@ -157,7 +177,9 @@ class Source(_Part):
                     f"hub {self.hub!r} needs its revision as a commit of 40 hex digits, so that the data cannot change"
                 )
         if self.format == "text" and (self.domain.field or self.carry):
-            raise ValueError("a text file is its whole document and has no fields; use a constant domain or {path: …}")
+            raise ValueError(
+                "a text file is its whole document and has no fields; use a constant domain or {path: …}"
+            )
         return self
 
 
@@ -178,16 +200,24 @@ class Sequence(_Part):
     """One training sequence."""
 
     length: Length = Field(description="tokens in a sequence; K is 1024")
-    separator: Annotated[Separator, BeforeValidator(lambda v: _name_mapping(v, "token"))] = Separator(token="eos")  # noqa: S106
+    separator: Annotated[Separator, BeforeValidator(lambda v: _name_mapping(v, "token"))] = Separator(
+        token="eos"
+    )  # noqa: S106
 
 
 class LengthRule(_Part):
     """How a domain's tokens are spread over its length buckets. Exactly one form; none of them: natural."""
 
     threshold: Length | None = Field(None, description="documents of at least this many tokens are long")
-    long: Share | None = Field(None, description="raise the long share to this; a domain above it stays as it is")
-    keep_short: Share | None = Field(None, description="keep short documents at this rate, long ones as they are")
-    shares: tuple[Share, ...] | None = Field(None, description="share of each bucket, shortest first; sums to 1")
+    long: Share | None = Field(
+        None, description="raise the long share to this; a domain above it stays as it is"
+    )
+    keep_short: Share | None = Field(
+        None, description="keep short documents at this rate, long ones as they are"
+    )
+    shares: tuple[Share, ...] | None = Field(
+        None, description="share of each bucket, shortest first; sums to 1"
+    )
     factors: tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
         None, description="weight of each bucket against its natural share, shortest first"
     )
@@ -238,7 +268,9 @@ class Mix(_Part):
     domains: dict[str, Annotated[DomainMix, BeforeValidator(_domain_mix)]] | Literal["natural"] = "natural"
     lengths: Rule = LengthRule()
     max_epochs: int = Field(1, ge=1, description="a document appears at most this often")
-    on_shortage: Literal["error"] = Field("error", description="what to do when a cell holds less than is wanted")
+    on_shortage: Literal["error"] = Field(
+        "error", description="what to do when a cell holds less than is wanted"
+    )
 
     @field_validator("domains", mode="before")
     @classmethod
@@ -257,7 +289,9 @@ class Mix(_Part):
         given = [s for s in shares.values() if s is not None]
         if given and len(given) < len(shares):
             missing = ", ".join(name for name, s in shares.items() if s is None)
-            raise ValueError(f"domains: {missing} has no share while others have; give each a share, or none of them")
+            raise ValueError(
+                f"domains: {missing} has no share while others have; give each a share, or none of them"
+            )
         if given and abs(sum(given) - 1) > _SHARES_SUM_WITHIN:
             shown = " + ".join(f"{s:g}" for s in given)
             raise ValueError(f"domains: shares sum to {sum(given):.6g}, not 1 ({shown})")
@@ -271,22 +305,30 @@ class Mix(_Part):
 class Recipe(_Part):
     """A recipe file, whole."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the lock and the shards' folder")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the lock and the shards' folder"
+    )
     description: str = ""
     tokenizer: TokenizerSpec
     sources: tuple[Source, ...] = Field(min_length=1)
     budget: Tokens = Field(description="real tokens to write; M, B, T are decimal")
     sequence: Sequence
-    buckets: tuple[Length, ...] = Field((4096, 16384, 65536), description="edges between length buckets, rising")
+    buckets: tuple[Length, ...] = Field(
+        (4096, 16384, 65536), description="edges between length buckets, rising"
+    )
     mix: Mix = Mix()
     holdout: float = Field(0, ge=0, lt=1, description="share of documents that no plan ever draws")
     packing: Literal["concat"] = "concat"
     seed: int = 0
     duplicates: Literal["keep-first", "keep"] = Field("keep-first", description="what to do with equal texts")
-    on_bad_row: Literal["stop", "skip"] = Field("stop", description="stop at the first bad row, or skip and count")
+    on_bad_row: Literal["stop", "skip"] = Field(
+        "stop", description="stop at the first bad row, or skip and count"
+    )
     max_bad_rows: int = Field(1000, ge=0, description="with skip: stop when more rows than this are bad")
     max_document_bytes: Tokens = Field(4_000_000_000, description="a longer text is a bad row; decimal units")
-    shard_tokens: Tokens = Field(256_000_000, description="tokens in a shard, before rounding to whole sequences")
+    shard_tokens: Tokens = Field(
+        256_000_000, description="tokens in a shard, before rounding to whole sequences"
+    )
 
     @field_validator("buckets")
     @classmethod
@@ -307,7 +349,9 @@ class Recipe(_Part):
                 "raise the budget or shorten sequence.length"
             )
         if self.shard_tokens < self.sequence.length:
-            raise ValueError(f"shard_tokens: {self.shard_tokens:,} is less than one sequence of {self.sequence.length:,}")
+            raise ValueError(
+                f"shard_tokens: {self.shard_tokens:,} is less than one sequence of {self.sequence.length:,}"
+            )
         self._check_rule("mix.lengths", self.mix.lengths)
         if self.mix.domains != "natural":
             for name, domain in self.mix.domains.items():
@@ -398,7 +442,9 @@ def parse(text: str, where: str = "recipe") -> Recipe:
     except yaml.YAMLError as error:
         raise RecipeError(f"{where}: not valid YAML: {error}") from error
     if not isinstance(root, yaml.MappingNode):
-        raise RecipeError(f"{where}: a recipe is a mapping of keys to values; `mixture init` writes one to start from")
+        raise RecipeError(
+            f"{where}: a recipe is a mapping of keys to values; `mixture init` writes one to start from"
+        )
     lines: dict[tuple[str | int, ...], int] = {}
     _mark(root, (), lines, where)
     try:
@@ -417,7 +463,9 @@ def _missing(path: Path) -> str:
     return f"{path}: no such recipe; {hint}"
 
 
-def _mark(node: yaml.Node, at: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int], where: str) -> None:
+def _mark(
+    node: yaml.Node, at: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int], where: str
+) -> None:
     lines.setdefault(at, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         for key_node, value in node.value:
@@ -425,7 +473,9 @@ def _mark(node: yaml.Node, at: tuple[str | int, ...], lines: dict[tuple[str | in
             here = (*at, key)
             line = key_node.start_mark.line + 1
             if here in lines:
-                raise RecipeError(f"{where}, line {line}: {key!r} is given twice (first on line {lines[here]})")
+                raise RecipeError(
+                    f"{where}, line {line}: {key!r} is given twice (first on line {lines[here]})"
+                )
             lines[here] = line
             _mark(value, here, lines, where)
     elif isinstance(node, yaml.SequenceNode):
@@ -435,21 +485,28 @@ def _mark(node: yaml.Node, at: tuple[str | int, ...], lines: dict[tuple[str | in
 
 def _sentence(error: ValidationError, lines: dict[tuple[str | int, ...], int], where: str) -> str:
     problems = error.errors()
-    # A branch of "natural or a mapping" that was not meant reports too; the other branch says what is wrong.
+    # "natural, or a mapping" reports on both branches; the one that was meant says what is wrong. And a misspelt key
+    # explains the key that is then missing, so it goes first.
     meant = [p for p in problems if "literal['natural']" not in p["loc"]] or problems
-    first = meant[0]
+    first = min(meant, key=lambda p: p["type"] != "extra_forbidden")
     loc = tuple(part for part in first["loc"] if not (isinstance(part, str) and "[" in part))
+    kind, value = first["type"], first["input"]
+    message = first["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list in brackets")
+    # A check over several fields names the one to mend at the start of its message.
+    named = re.match(r"([\w.]+): ", message)
+    if named and (*loc, *named[1].split(".")) in lines:
+        loc, message = (*loc, *named[1].split(".")), message[named.end() :]
     at = loc
     while at and at not in lines:
         at = at[:-1]
     place = f"{where}, line {lines.get(at, 1)}"
     field = ".".join(map(str, loc))
-    kind, message, value = first["type"], first["msg"], first["input"]
     if kind == "extra_forbidden":
-        return f"{place}: {loc[-1]!r} is not a key of {_parent(loc)}; {nearest(str(loc[-1]), _keys(loc[:-1]))}"
+        return (
+            f"{place}: {loc[-1]!r} is not a key of {_parent(loc)}; {nearest(str(loc[-1]), _keys(loc[:-1]))}"
+        )
     if kind == "missing":
-        return f"{place}: {field} is missing; {_describe(loc)}"
-    message = message.removeprefix("Value error, ")
+        return f"{place}: {field} is missing: {_describe(loc)}"
     shown = repr(value) if isinstance(value, (str, int, float, bool)) or value is None else ""
     prefix = f"{field}: " if field else ""
     got = f", not {shown}" if shown and shown not in message and kind != "value_error" else ""
@@ -491,4 +548,4 @@ def _keys(loc: tuple[str | int, ...]) -> list[str]:
 def _describe(loc: tuple[str | int, ...]) -> str:
     model = _model_at(loc[:-1])
     field = model.model_fields.get(str(loc[-1])) if model else None
-    return (field.description if field else None) or "every recipe says it"
+    return (field.description if field else None) or "there is no default"

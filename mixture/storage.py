@@ -101,7 +101,9 @@ def explain(error: OSError, path: Path) -> str:
     if code in (errno.ENOSPC, errno.EDQUOT):
         free = _free_bytes(path)
         left = f" ({free / 1e6:,.1f} MB free)" if free is not None else ""
-        return f"{place}: {cause}{left}; free some space or give another --work, then run the same command again"
+        return (
+            f"{place}: {cause}{left}; free some space or give another --work, then run the same command again"
+        )
     return f"{place}: {cause}"
 
 
@@ -205,7 +207,9 @@ def _glob(pattern: str, root: Path) -> list[Found]:
 def _no_match(pattern: str, root: Path) -> str:
     _, base, rest = _split_root(pattern, root)
     if _GLOB_CHARACTERS & set(rest):
-        return f"no file matches {pattern!r} under {base}; check the pattern, or give the data root with --data"
+        return (
+            f"no file matches {pattern!r} under {base}; check the pattern, or give the data root with --data"
+        )
     place = (base / rest).parent
     if not place.is_dir():
         return f"{base / rest}: no such file (nor the folder {place}); give the data root with --data"
@@ -236,7 +240,9 @@ def only_run(work: Path) -> Iterator[None]:
                 f"{work} is in use by process {who.get('pid', '?')} ({who.get('command', 'another run')}); "
                 "wait for it to end, stop it, or give another --work"
             ) from None
-        raise BusyError(f"{work} is in use by another run; wait for it to end, or give another --work") from None
+        raise BusyError(
+            f"{work} is in use by another run; wait for it to end, or give another --work"
+        ) from None
     except OSError as error:
         raise StoreError(explain(error, work)) from error
     try:

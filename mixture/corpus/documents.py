@@ -14,7 +14,13 @@ import pyarrow as pa
 CHUNK_BYTES = 64 << 20
 
 Reason = Literal[
-    "invalid JSON", "missing text", "null text", "text is not a string", "empty text", "not UTF-8", "over the size limit"
+    "invalid JSON",
+    "missing text",
+    "null text",
+    "text is not a string",
+    "empty text",
+    "not UTF-8",
+    "over the size limit",
 ]
 
 

@@ -1,0 +1,45 @@
+"""The command line. Each command is a thin coat: parse, call one library function, print one summary.
+
+Exit codes: 0; 1 for an error of ours, one sentence on stderr; 2 for wrong usage; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from mixture.cli import bucket, init, pack, plan, report, run, tokenize, verify
+
+app = typer.Typer(
+    name="mixture",
+    help="Turn corpora into token streams with a designed mix of domains and document lengths, exact to the token.",
+    epilog="Start with:  mixture run manifests/quickstart.yaml",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
+    if wanted:
+        from mixture import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Show the version."
+    ),  # noqa: ARG001, FBT001, FBT003
+) -> None:
+    """Hold the options of the program as a whole."""
+
+
+for module in (run, tokenize, bucket, plan, pack, verify, report, init):
+    app.command(epilog=module.EXAMPLE)(module.command)
+
+
+def main() -> None:
+    """Run the program."""
+    app()

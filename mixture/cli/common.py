@@ -1,0 +1,184 @@
+"""What the commands share: their options, the session around each, and how progress and errors are shown."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mixture.flow import Job
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe file.", show_default=False)]
+Work = Annotated[
+    Path,
+    typer.Option("--work", metavar="DIR", help="Where stores, plans and shards go.", envvar="MIXTURE_WORK"),
+]
+Data = Annotated[
+    Path,
+    typer.Option(
+        "--data", metavar="DIR", help="What the recipe's paths are relative to.", envvar="MIXTURE_DATA"
+    ),
+]
+Workers = Annotated[
+    int, typer.Option("--workers", "-j", metavar="N", min=1, help="Processes.", show_default="all cores")
+]
+LockPath = Annotated[
+    Path | None, typer.Option("--lock", metavar="FILE", help="Lock file.", show_default="beside the recipe")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print a summary for machines on stdout.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+WORK = Path("work")
+DATA = Path()
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+CORES = cores()
+
+
+class Watch:
+    """Progress on stderr: a bar with rate and time left on a terminal, plain sentences elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True, highlight=False)
+        self._bar: Any = None
+        self._task: Any = None
+
+    def start(self, stage: str, unit: str, total: int, done: int) -> None:
+        """Open a stage's bar."""
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.finish()
+        if not self._console.is_terminal or done >= total:
+            return
+        columns = (
+            TextColumn("{task.description:9}"),
+            BarColumn(),
+            TextColumn(
+                "{task.percentage:3.0f}%  {task.fields[done]} {task.fields[unit]}  {task.fields[rate]}/s  left"
+            ),
+            TimeRemainingColumn(),
+        )
+        self._bar = Progress(*columns, console=self._console, transient=True)
+        self._task = self._bar.add_task(stage, total=total, completed=done, unit=unit, done="", rate="…")
+        self._from, self._begun = done, time.monotonic()
+        self._bar.start()
+
+    def advance(self, amount: int) -> None:
+        """Move the bar."""
+        from mixture.report.tables import short
+
+        if self._bar is None:
+            return
+        self._bar.advance(self._task, amount)
+        done = self._bar.tasks[0].completed
+        rate = (done - self._from) / max(time.monotonic() - self._begun, 1e-3)
+        self._bar.update(self._task, done=short(done), rate=short(rate))
+
+    def finish(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def say(self, message: str) -> None:
+        """Print one sentence."""
+        self._console.print(message, style="dim", markup=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def sentences(*, debug: bool, watch: Watch | None = None) -> Iterator[None]:
+    """Turn our errors into one sentence and exit code 1, Ctrl-C into 130."""
+    from mixture.errors import MixtureError
+    from mixture.storage import explain
+
+    try:
+        yield
+    except MixtureError as error:
+        _fail(str(error), debug=debug, watch=watch)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        _fail(explain(error, Path.cwd()), debug=debug, watch=watch)
+    except MemoryError:
+        _fail(
+            "memory is used up; run again with fewer --workers: what is whole is kept",
+            debug=debug,
+            watch=watch,
+        )
+    except KeyboardInterrupt:
+        if watch:
+            watch.finish()
+        typer.echo("stopped; what is whole is kept: run the same command to go on", err=True)
+        raise typer.Exit(130) from None
+
+
+def _fail(message: str, *, debug: bool, watch: Watch | None) -> None:
+    if watch:
+        watch.finish()
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(1) from None
+
+
+@contextlib.contextmanager
+def session(
+    recipe: Path, *, work: Path, data: Path, workers: int, lock: Path | None, debug: bool, alone: bool = True
+) -> Iterator[Job]:
+    """Open a job: recipe, workspace, engine, progress; hold the work directory while it lasts.
+
+    Args:
+        recipe: the recipe file.
+        work: the work directory.
+        data: the data root.
+        workers: processes.
+        lock: the lock file, or None for the one beside the recipe.
+        debug: show tracebacks.
+        alone: whether the command writes into the work directory, so that no other may at the same time.
+    """
+    watch = Watch()
+    with sentences(debug=debug, watch=watch):
+        from mixture.engine.local import Local
+        from mixture.flow import open_job
+        from mixture.storage import only_run
+        from mixture.workspace import Workspace
+
+        place = Workspace(work.absolute(), data.absolute())
+        with contextlib.ExitStack() as stack:
+            job = open_job(recipe, place, stack.enter_context(Local(workers)), watch, lock)
+            if alone:
+                stack.enter_context(only_run(place.work))
+            yield job
+
+
+def show(as_json: bool, summary: dict[str, Any], *pictures: RenderableType) -> None:  # noqa: FBT001
+    """Print a command's one summary: for machines on request, else for people."""
+    if as_json:
+        json.dump(summary, sys.stdout, indent=1, ensure_ascii=False)
+        sys.stdout.write("\n")
+        return
+    from rich.console import Console
+
+    # Into a file or a pipe nobody's window sets the width: tables keep their lines.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    for picture in pictures:
+        console.print(picture, markup=False, soft_wrap=isinstance(picture, str))

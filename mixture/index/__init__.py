@@ -1,0 +1,1 @@
+"""The document index: one row per document, and the questions asked of it."""

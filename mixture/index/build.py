@@ -1,0 +1,289 @@
+"""The bucket stage: the store's parts, joined and sorted into one table; no token is read.
+
+Parts' rows get their source, domain and carried columns, go to a staging file, and DuckDB sorts them by id, within its
+memory limit and with room on disk, so that equal texts meet: the recipe says whether the first of them stays or all.
+"First" is by the order of the sources, then by domain and carried values, so renaming or splitting files does not matter.
+
+Length buckets are not here. Edges are a question asked of the index.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import xxhash
+
+from mixture import schemas
+from mixture.engine import Progress
+from mixture.errors import InputError
+from mixture.hashing import fingerprint
+from mixture.index.census import Census, take_census
+from mixture.recipe import DomainRule, Recipe, Source
+from mixture.storage import publish, read_json, write_json
+from mixture.tokens.ingest import Store, StoredPart
+from mixture.workspace import Workspace
+
+_FORMAT_VERSION = 1
+_MEMORY_LIMIT = "2GB"
+_ROWS_AT_ONCE = 1 << 17
+_NO_DOMAIN = "no domain"
+
+
+@dataclass(frozen=True)
+class Index:
+    """The document index of a recipe's sources.
+
+    Attributes:
+        folder: holds `index.parquet`, `census.json` and the record.
+        documents: documents in it.
+        tokens: their tokens.
+        duplicates: exact duplicates, dropped (`keep-first`) or numbered (`keep`).
+        no_domain: documents left out because their domain field holds nothing.
+        digest: hash of the set of (id, domain, tokens): equal for equal documents, wherever they lay.
+        census: documents and tokens by domain and power of two.
+        made: whether this run made it.
+    """
+
+    folder: Path
+    documents: int
+    tokens: int
+    duplicates: int
+    no_domain: int
+    digest: str
+    census: Census
+    made: bool
+
+    @property
+    def table(self) -> Path:
+        """The Parquet file, sorted by document id."""
+        return self.folder / "index.parquet"
+
+
+def bucket(recipe: Recipe, store: Store, workspace: Workspace, progress: Progress) -> Index:
+    """Build the index of a store's parts, or find it built.
+
+    Raises:
+        InputError: documents have no domain, and the recipe stops at bad rows.
+    """
+    key = _key(recipe, store)
+    folder = workspace.index(key)
+    record = read_json(folder / "index.json")
+    made = record is None
+    if record is None:
+        progress.start("bucket", "documents", store.documents, 0)
+        record = _build(recipe, store, folder, progress)
+        write_json(folder / "census.json", take_census(folder / "index.parquet").rows())
+        write_json(folder / "index.json", record)
+        progress.finish()
+    census = Census.from_rows(read_json(folder / "census.json"))
+    return Index(folder=folder, census=census, made=made, **record)
+
+
+def _key(recipe: Recipe, store: Store) -> str:
+    rules = [[s.name, s.domain.model_dump(mode="json"), list(s.carry)] for s in recipe.sources]
+    parts = [
+        [part.unit.source.name, part.name, [f.name for f in part.unit.files], part.columns]
+        for part in store.parts
+    ]
+    how = {"version": _FORMAT_VERSION, "duplicates": recipe.duplicates, "bad": recipe.on_bad_row == "skip"}
+    return fingerprint({"store": store.folder.name, "how": how, "rules": rules, "parts": parts})
+
+
+def _build(recipe: Recipe, store: Store, folder: Path, progress: Progress) -> dict[str, Any]:
+    staging = folder / "staging.parquet"
+    carried = tuple(dict.fromkeys(name for source in recipe.sources for name in source.carry))
+    schema = _staging_schema(store, carried)
+    no_domain = 0
+    with (
+        publish(staging) as out,
+        pq.ParquetWriter(pa.PythonFile(out, "w"), schema, compression="lz4") as writer,
+    ):
+        for rank, source in enumerate(recipe.sources):
+            for part in store.parts:
+                if part.unit.source is not source:
+                    continue
+                table, without = _part_rows(part, rank, schema, recipe)
+                no_domain += without
+                writer.write_table(table)
+                progress.advance(part.record["documents"])
+    record = _sort(staging, folder / "index.parquet", schema, carried, keep=recipe.duplicates == "keep")
+    staging.unlink()
+    return record | {"no_domain": no_domain}
+
+
+def _staging_schema(store: Store, carried: Sequence[str]) -> pa.Schema:
+    """Return the schema that all parts' rows fit: a carried column of several types becomes the widest, or text."""
+    kinds: dict[str, set[pa.DataType]] = {name: set() for name in carried}
+    for part in store.parts:
+        if part.columns:
+            schema = pq.read_schema(part.files.columns(part.columns))
+            for name in carried:
+                if name in schema.names and not pa.types.is_null(schema.field(name).type):
+                    kinds[name].add(schema.field(name).type)
+    fields = [f for f in schemas.INDEX if f.name not in ("occurrence", "occurrences")]
+    extra = [pa.field(name, _widest(kinds[name])) for name in carried]
+    return pa.schema([pa.field("rank", pa.int32()), *fields, *extra])
+
+
+def _widest(kinds: set[pa.DataType]) -> pa.DataType:
+    if len(kinds) == 1:
+        return next(iter(kinds))
+    if kinds and all(pa.types.is_integer(k) or pa.types.is_floating(k) for k in kinds):
+        return pa.float64()
+    return pa.string()
+
+
+def _part_rows(part: StoredPart, rank: int, schema: pa.Schema, recipe: Recipe) -> tuple[pa.Table, int]:
+    documents = pq.read_table(part.files.documents)
+    lengths = documents["n_tokens"].to_numpy()
+    source = part.unit.source
+    columns = pq.read_table(part.files.columns(part.columns)) if part.columns else None
+    names = pa.array([file.name for file in part.unit.files])
+    number = documents["input"].to_numpy()
+    domain = _domains(source, columns, names, number)
+    count = len(documents)
+    first = np.array(part.first_rows, np.int64)
+    made: dict[str, Any] = {
+        "rank": pa.repeat(pa.scalar(rank, pa.int32()), count),
+        "doc_id": documents["doc_id"],
+        "source": pa.repeat(source.name, count),
+        "domain": domain,
+        "n_tokens": documents["n_tokens"],
+        "n_bytes": documents["n_bytes"],
+        "part": pa.repeat(part.name, count),
+        "row": np.arange(count),
+        "token_offset": np.concatenate([[0], np.cumsum(lengths)[:-1]]) if count else lengths,
+        "input_file": names.take(pa.array(number)),
+        "input_row": documents["input_row"].to_numpy() + first[number],
+    }
+    for field in schema:
+        if field.name not in made:
+            has = columns is not None and field.name in source.carry
+            made[field.name] = columns[field.name] if has else pa.nulls(count, field.type)
+    table = pa.table({name: made[name] for name in schema.names}).cast(schema)
+    return _without_domainless(table, recipe, source)
+
+
+def _domains(
+    source: Source, columns: pa.Table | None, names: pa.Array, number: np.ndarray[Any, Any]
+) -> pa.Array:
+    rule = source.domain
+    if rule.field is not None and columns is not None:
+        column = columns[rule.field].combine_chunks()
+        return _mapped(column.cast(pa.string()), rule)
+    if rule.path is not None:
+        pattern = re.compile(rule.path)
+        found = [pattern.search(name) for name in names.to_pylist()]
+        for match, name in zip(found, names.to_pylist(), strict=True):
+            if match is None or not match[1]:
+                raise InputError(
+                    f"source {source.name!r}: domain path {rule.path!r} does not match the file name {name!r}"
+                )
+        return _mapped(pa.array([match[1] if match else "" for match in found]), rule).take(pa.array(number))
+    return pa.repeat(rule.constant, len(number))
+
+
+def _mapped(values: pa.Array, rule: DomainRule) -> pa.Array:
+    """Rename values by the rule's map; those that it does not name stay."""
+    if not rule.map:
+        return values
+    coded = values.dictionary_encode()
+    renamed = pa.array([rule.map.get(value, value) for value in coded.dictionary.to_pylist()], pa.string())
+    return renamed.take(coded.indices)
+
+
+def _without_domainless(table: pa.Table, recipe: Recipe, source: Source) -> tuple[pa.Table, int]:
+    lacking = pc.or_kleene(pc.is_null(table["domain"]), pc.equal(table["domain"], ""))
+    count = pc.sum(lacking).as_py() or 0
+    if count and recipe.on_bad_row == "stop":
+        row = table.filter(lacking).slice(0, 1).to_pylist()[0]
+        raise InputError(
+            f"source {source.name!r}: {count:,} documents have no value in their domain field {source.domain.field!r}, the "
+            f"first in {row['input_file']}, row {row['input_row']}; name another field or a constant domain, or leave them "
+            "out with on_bad_row: skip"
+        )
+    return (table.filter(pc.invert(lacking)) if count else table), count
+
+
+def _sort(
+    staging: Path, target: Path, schema: pa.Schema, carried: Sequence[str], *, keep: bool
+) -> dict[str, Any]:
+    """Write the sorted index; return its record."""
+    spill = target.parent / "spill"
+    extra = "".join(f', "{name}"' for name in carried)
+    ties = ", ".join([f'"{name}"' for name in ("domain", *carried, "input_file", "input_row")])
+    # With `keep`, equal texts of one domain are numbered among themselves: another domain's do not disturb them.
+    group = "doc_id, domain" if keep else "doc_id"
+    which = "" if keep else "WHERE occurrence = 0"
+    query = f"""
+        WITH numbered AS (
+            SELECT *, (row_number() OVER same - 1)::INTEGER AS occurrence,
+                   (count(*) OVER (PARTITION BY {group}))::INTEGER AS equal
+            FROM read_parquet(?)
+            WINDOW same AS (PARTITION BY {group} ORDER BY rank, {ties})
+        )
+        SELECT doc_id, source, domain, n_tokens, n_bytes, part, row, token_offset, input_file, input_row,
+               occurrence, {"equal" if keep else "1::INTEGER"} AS occurrences{extra}
+        FROM numbered {which} ORDER BY doc_id, domain, occurrence"""  # noqa: S608 - names are quoted, values bound
+    fields = [*schemas.INDEX, *[schema.field(name) for name in carried]]
+    record = {"documents": 0, "tokens": 0}
+    digest = _Digest()
+    with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(spill)}) as db:
+        total = db.execute("SELECT count(*) FROM read_parquet(?)", [str(staging)]).fetchone()
+        reader = db.execute(query, [str(staging)]).to_arrow_reader(_ROWS_AT_ONCE)
+        with (
+            publish(target) as out,
+            pq.ParquetWriter(
+                pa.PythonFile(out, "w"), pa.schema(fields), compression="zstd", compression_level=1
+            ) as writer,
+        ):
+            for table in _tables(reader, pa.schema(fields)):
+                writer.write_table(table)
+                digest.add(table)
+                record["documents"] += len(table)
+                record["tokens"] += pc.sum(table["n_tokens"]).as_py() or 0
+    read = total[0] if total else 0
+    repeats = digest.repeats if keep else read - record["documents"]
+    return record | {"duplicates": repeats, "digest": digest.hexdigest()}
+
+
+def _tables(reader: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.Table]:
+    """Gather DuckDB's small batches into row groups of the index's schema."""
+    held: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in reader:
+        held.append(batch)
+        rows += len(batch)
+        if rows >= _ROWS_AT_ONCE:
+            yield pa.Table.from_batches(held).cast(schema)
+            held, rows = [], 0
+    if held:
+        yield pa.Table.from_batches(held).cast(schema)
+
+
+class _Digest:
+    """Hash of the sorted (id, tokens, domain) rows; a column at a time, so that batch sizes do not matter."""
+
+    def __init__(self) -> None:
+        self._columns = (xxhash.xxh3_128(), xxhash.xxh3_128(), xxhash.xxh3_128())
+        self.repeats = 0
+
+    def add(self, table: pa.Table) -> None:
+        ids, lengths, domains = self._columns
+        column = table["doc_id"].combine_chunks()
+        ids.update(column.buffers()[1][16 * column.offset : 16 * (column.offset + len(column))])
+        lengths.update(np.ascontiguousarray(table["n_tokens"].to_numpy()))
+        domains.update("".join(f"{name}\0" for name in table["domain"].to_pylist()).encode())
+        self.repeats += int((table["occurrence"].to_numpy() > 0).sum())
+
+    def hexdigest(self) -> str:
+        return fingerprint([column.hexdigest() for column in self._columns])

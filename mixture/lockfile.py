@@ -1,0 +1,150 @@
+"""The lock: what a recipe came out as, in a JSON file for git.
+
+`plan` writes it, `pack` completes it. Everything under `made` follows from the recipe, the documents and the seed: no
+path of a machine, host name or time stamp; its fingerprint names the mixture. `with` tells which versions made it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mixture import __version__
+from mixture.errors import LockError
+from mixture.hashing import fingerprint
+from mixture.storage import read_json, write_json
+
+FORMAT = 1
+_LIBRARIES = ("datasets", "duckdb", "numpy", "polars", "pyarrow", "sentencepiece", "tiktoken", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A lock file's content.
+
+    Attributes:
+        name: the recipe's.
+        recipe: fingerprint and content of the recipe (`Recipe.what`).
+        inputs: every input file: source, name, bytes, content hash.
+        tokenizer: fingerprint, vocabulary size, separators; which engine proved equal to the reference.
+        documents: read, rejected by reason, duplicates, held out, and a digest of the set that plans draw from.
+        cells: one row per (domain, bucket): supply, wanted, granted, epochs, unique; written once packed.
+        stream: tokens, sequences, sequence length, separators, shards' size, digest of the plan.
+        shards: per shard: name, sequences, tokens, hash; empty until packed.
+    """
+
+    name: str
+    recipe: dict[str, Any]
+    inputs: list[dict[str, Any]]
+    tokenizer: dict[str, Any]
+    documents: dict[str, Any]
+    cells: list[dict[str, Any]]
+    stream: dict[str, Any]
+    shards: list[dict[str, Any]]
+
+    @property
+    def packed(self) -> bool:
+        """Whether every shard has been written."""
+        return bool(self.shards)
+
+    def made(self) -> dict[str, Any]:
+        """Return the part that is hashed."""
+        return {
+            "recipe": self.recipe,
+            "inputs": self.inputs,
+            "tokenizer": self.tokenizer,
+            "documents": self.documents,
+            "cells": self.cells,
+            "stream": self.stream,
+            "shards": self.shards,
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hex digits that name all of `made`."""
+        return fingerprint(self.made())
+
+    def completed(self, shards: list[dict[str, Any]], cells: list[dict[str, Any]]) -> Lock:
+        """Return the lock with its shards and what they hold of each cell."""
+        return replace(self, shards=shards, cells=cells)
+
+    def write(self, path: Path) -> None:
+        """Publish the lock file.
+
+        Raises:
+            StoreError: it cannot be written there.
+        """
+        versions = {"mixture": __version__} | {name: importlib.metadata.version(name) for name in _LIBRARIES}
+        write_json(
+            path,
+            {
+                "format": FORMAT,
+                "name": self.name,
+                "fingerprint": self.fingerprint,
+                "made": self.made(),
+                "with": versions,
+            },
+        )
+
+
+def read(path: Path) -> Lock | None:
+    """Read a lock file, or return None where there is none.
+
+    Raises:
+        LockError: not a lock, of another format, or edited by hand.
+    """
+    value = read_json(path)
+    if value is None:
+        return None
+    try:
+        if value["format"] != FORMAT:
+            raise LockError(f"{path}: lock format {value['format']}, this version reads {FORMAT}; plan again")
+        lock = Lock(name=value["name"], **value["made"])
+        stated = value["fingerprint"]
+    except (KeyError, TypeError) as error:
+        raise LockError(f"{path}: not a lock file ({error}); `mixture plan` writes one") from error
+    if stated != lock.fingerprint:
+        raise LockError(
+            f"{path}: its content does not match its fingerprint {stated}, so it was edited or damaged; restore it from "
+            "git, or remove it and plan again"
+        )
+    return lock
+
+
+def require(path: Path, name: str) -> Lock:
+    """Read the lock that a stage needs.
+
+    Raises:
+        LockError: there is none, or it belongs to another recipe.
+    """
+    lock = read(path)
+    if lock is None:
+        raise LockError(f"{path}: no lock there; run `mixture plan` first, or name it with --lock")
+    check_owner(lock, path, name)
+    return lock
+
+
+def check_owner(lock: Lock, path: Path, name: str) -> None:
+    """Refuse a lock that another recipe owns.
+
+    Raises:
+        LockError: the names differ.
+    """
+    if lock.name != name:
+        raise LockError(
+            f"{path}: this is the lock of recipe {lock.name!r}, not of {name!r}; name another file with --lock"
+        )
+
+
+def changes(old: dict[str, Any], new: dict[str, Any], at: str = "") -> list[str]:
+    """List what differs between two JSON mappings, as `a.b: old → new`, in the order of the keys."""
+    out: list[str] = []
+    for name in sorted(old.keys() | new.keys()):
+        before, after, where = old.get(name), new.get(name), f"{at}{name}"
+        if isinstance(before, dict) and isinstance(after, dict):
+            out += changes(before, after, f"{where}.")
+        elif before != after:
+            out.append(f"{where}: {before} → {after}")
+    return out

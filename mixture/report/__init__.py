@@ -1,0 +1,1 @@
+"""What a mixture is, shown to people: terminal tables for now."""

@@ -1,0 +1,200 @@
+"""A recipe to start from: written, commented, and ready to run.
+
+Without sources it is the quick start: text that every machine with Python has. With sources, formats follow from the
+files' suffixes, and a SentencePiece vocabulary can be trained on a sample of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mixture import corpus
+from mixture.corpus.documents import InputFile, Reading
+from mixture.errors import InputError, RecipeError
+from mixture.recipe import Recipe, parse
+from mixture.storage import explain, expand, publish
+from mixture.tokens.training import train_sentencepiece
+
+FORMATS = {
+    ".jsonl": "jsonl",
+    ".json": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".ipc": "arrow",
+    ".feather": "arrow",
+}
+_COMPRESSIONS = (".gz", ".zst", ".zstd")
+
+
+@dataclass(frozen=True)
+class NamedPaths:
+    """A source as given on the command line: `books=corpus/books-*.jsonl.zst`."""
+
+    name: str
+    pattern: str
+
+    @property
+    def format(self) -> str:
+        """The format that the suffix tells; text if it tells none."""
+        path = Path(self.pattern)
+        if path.suffix in _COMPRESSIONS:
+            path = path.with_suffix("")
+        return FORMATS.get(path.suffix, "text")
+
+
+QUICKSTART_SOURCES = """\
+  # The standard library's code. python:// is a root that every machine with Python has.
+  - name: stdlib
+    format: text                       # a whole file is one document
+    paths: ["python://stdlib/**/*.py"]
+    exclude: ["python://stdlib/**/site-packages/**/*.py", "python://stdlib/**/test*/**/*.py"]
+    domain: library                    # one domain for the whole source
+  # The code of some installed packages …
+  - name: packages
+    format: text
+    paths: ["python://site-packages/numpy/**/*.py", "python://site-packages/pyarrow/**/*.py",
+            "python://site-packages/datasets/**/*.py", "python://site-packages/polars/**/*.py"]
+    exclude: ["python://site-packages/*/**/tests/**/*.py"]
+    domain: packages
+  # … their tests …
+  - name: tests
+    format: text
+    paths: ["python://site-packages/numpy/**/tests/*.py", "python://site-packages/pyarrow/tests/*.py"]
+    domain: tests
+  # … and what all of them say of themselves.
+  - name: docs
+    format: text
+    paths: ["python://site-packages/*.dist-info/METADATA", "python://site-packages/**/*.md"]
+    domain: docs
+"""
+QUICKSTART_DOMAINS = {"library": 0.4, "packages": 0.3, "tests": 0.2, "docs": 0.1}
+
+_RECIPE = """\
+# What is made; where it runs is said on the command line. Every key: docs/recipe.md.
+# yaml-language-server: $schema=recipe.schema.json
+name: {name}
+description: {description}
+
+tokenizer: {tokenizer}
+
+sources:
+{sources}
+budget: {budget}                          # real tokens to write, separators included: M, B, T are decimal
+sequence: {{length: {length}, separator: eos}}   # lengths: K is 1024
+buckets: [{buckets}]               # edges between length buckets; bucket by bucket the mix is designed
+
+mix:
+{domains}
+  lengths: {{threshold: {threshold}, long: 0.7}}   # raise documents of {threshold} tokens and more to 70 % of every domain
+  max_epochs: 4                        # no document more often than this
+
+holdout: 0.01                          # documents that no plan ever draws, the same for every seed
+duplicates: keep-first                 # equal texts: the first stays
+on_bad_row: {on_bad_row}                       # stop at a row without a text, or skip and count it
+shard_tokens: {shard_tokens}
+packing: concat
+seed: 42
+"""
+
+
+def quickstart(name: str = "quickstart") -> str:
+    """Return the quick start as recipe text: Python's own files, bytes as tokens, seconds to build."""
+    shares = ", ".join(f"{domain}: {share}" for domain, share in QUICKSTART_DOMAINS.items())
+    return _RECIPE.format(
+        name=name,
+        description="Long files raised inside every domain of the text that comes with Python itself.",
+        tokenizer="{kind: bytes}                 # needs no download; others: tiktoken, sentencepiece, huggingface",
+        sources=QUICKSTART_SOURCES,
+        budget="6M",
+        length="16K",
+        buckets="4K, 16K, 64K",
+        domains=f"  domains: {{{shares}}}   # or: natural",
+        threshold="16K",
+        on_bad_row="skip",
+        shard_tokens="2M",
+    )
+
+
+def from_sources(name: str, sources: Sequence[NamedPaths], tokenizer: str, budget: str) -> str:
+    """Return a recipe over given files, domains natural, one per source.
+
+    Args:
+        name: the recipe's.
+        sources: at least one.
+        tokenizer: the tokenizer as a YAML mapping.
+        budget: as written by a person.
+    """
+    blocks = [
+        f"  - name: {source.name}\n    format: {source.format}\n    paths: [{source.pattern!r}]\n"
+        + (
+            ""
+            if source.format == "text"
+            else "    text: text                         # the field; dots reach into nested ones\n"
+        )
+        + f"    domain: {source.name}                  # or {{field: meta.set}}, or {{path: '([^/]+)/'}}\n"
+        for source in sources
+    ]
+    return _RECIPE.format(
+        name=name,
+        description="made by mixture init",
+        tokenizer=tokenizer,
+        sources="".join(blocks),
+        budget=budget,
+        length="32K",
+        buckets="4K, 16K, 64K",
+        domains="  domains: natural                     # or a share for each: {books: 0.6, code: 0.4}",
+        threshold="4K",
+        on_bad_row="stop",
+        shard_tokens="256M",
+    )
+
+
+def write(path: Path, text: str, *, replace: bool) -> Recipe:
+    """Check a recipe's text and publish it.
+
+    Raises:
+        RecipeError: a file is there already, or what was given makes no recipe.
+    """
+    if path.exists() and not replace:
+        raise RecipeError(f"{path}: there is a file already; give another name, or --force to replace it")
+    recipe = parse(text, str(path))
+    with publish(path) as out:
+        out.write(text.encode())
+    return recipe
+
+
+def train_tokenizer(
+    sources: Sequence[NamedPaths], data: Path, target: Path, *, vocabulary: int, sample_bytes: int
+) -> None:
+    """Train a SentencePiece model on an even sample of the sources.
+
+    Raises:
+        InputError: a source cannot be read.
+        TokenizerError: the sample is too small for the vocabulary.
+    """
+    each = sample_bytes // len(sources)
+    texts = itertools.chain.from_iterable(_sample(source, data, each) for source in sources)
+    train_sentencepiece(texts, target, vocab_size=vocabulary, sample_bytes=sample_bytes)
+
+
+def _sample(source: NamedPaths, data: Path, most: int) -> Iterator[str]:
+    files = expand([source.pattern], [], data)
+    # A few documents of each of many files say more of a source than one file read to its end.
+    each = max(1, most // len(files))
+    for file in files:
+        left = each
+        try:
+            entry = InputFile(file.name, file.path, file.path.stat().st_size, "")
+        except OSError as error:
+            raise InputError(explain(error, file.path)) from error
+        chunk = next(iter(corpus.read(source.format, entry, Reading(skip_bad=True))), None)
+        for value in chunk.text if chunk else ():
+            text = value.as_py()[:left].decode(errors="ignore")
+            yield text
+            left -= len(text)
+            if left <= 0:
+                break

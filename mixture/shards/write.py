@@ -1,0 +1,255 @@
+"""The one place that copies tokens: a shard's plan and the store's parts in, an Arrow file out.
+
+A shard is written in batches of sequences of a fixed size, so memory does not grow with it. Parts are mapped, not read:
+the rows of a shard that lie in one part are one or a few contiguous ranges of it.
+
+Beside each shard lies a JSON record, written last: counts, what it holds of each cell, the hash of the file, and a hash
+of every row, so that damage is found by row and not only by file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import xxhash
+
+from mixture import schemas
+from mixture.hashing import id_array, id_words
+from mixture.pack import Ints, Pieces, packing
+from mixture.plan.make import read_rows
+from mixture.storage import publish, write_json
+from mixture.tokens.ingest import part_path
+from mixture.tokens.store import OpenPart, Tokens, open_part
+
+#: Tokens in a record batch, about: 16 to 32 MB.
+_BATCH_TOKENS = 8 << 20
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What a shard's file needs to be known besides its plan.
+
+    Attributes:
+        length: tokens in a sequence.
+        packing: name of the packing.
+        prefix: ids before each document.
+        suffix: ids after it.
+        n_vocab: ids of the vocabulary.
+        edges: edges between length buckets.
+    """
+
+    length: int
+    packing: str
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+    n_vocab: int
+    edges: tuple[int, ...]
+
+    @property
+    def token(self) -> pa.DataType:
+        """Type of the tokens."""
+        return schemas.token_type(self.n_vocab)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Schema of the shard."""
+        return schemas.shard(self.token, self.length, prefix=len(self.prefix), suffix=len(self.suffix))
+
+    @staticmethod
+    def from_json(fields: dict[str, Any]) -> Geometry:
+        """Read what a task carries."""
+        return Geometry(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+
+
+@dataclass(frozen=True)
+class ShardRows:
+    """One shard's plan as arrays of shape (n,)."""
+
+    doc_start: Ints
+    doc_stop: Ints
+    doc_length: Ints
+    copy: Ints
+    row: Ints
+    part: Ints
+    parts: list[str]
+    domain: Ints
+    domains: pa.Array
+    hi: npt.NDArray[np.uint64]
+    lo: npt.NDArray[np.uint64]
+
+    @staticmethod
+    def of(table: pa.Table) -> ShardRows:
+        """Take the columns of a plan's table."""
+        table = table.combine_chunks()
+        numbers = [
+            table[name].to_numpy().astype(np.int64)
+            for name in ("doc_start", "doc_stop", "doc_length", "copy", "row")
+        ]
+        coded = [_coded(table[name]) for name in ("part", "domain")]
+        (part, parts), (domain, domains) = coded
+        return ShardRows(*numbers, part, parts.to_pylist(), domain, domains, *id_words(table["doc_id"]))
+
+
+def _coded(column: pa.ChunkedArray) -> tuple[Ints, pa.Array]:
+    array = column.unify_dictionaries().combine_chunks() if column.num_chunks > 1 else column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = array.chunk(0) if array.num_chunks else pa.array([], schemas.PLAN.field("part").type)
+    return array.indices.to_numpy().astype(np.int64), array.dictionary
+
+
+def write_shard(
+    shard: int, plan: str, store: str, target: str, geometry: dict[str, Any], plan_digest: str
+) -> dict[str, Any]:
+    """Task: write one shard and its record.
+
+    Args:
+        shard: its number.
+        plan: folder of the plan.
+        store: folder of the token store.
+        target: the shard's file.
+        geometry: `Geometry` as a mapping.
+        plan_digest: names the plan in the record.
+    """
+    how = Geometry.from_json(geometry)
+    rows = ShardRows.of(read_rows(Path(plan), shard))
+    pieces = packing(how.packing)(rows.doc_stop - rows.doc_start, how.length)
+    parts = [open_part(part_path(Path(store), name)) for name in rows.parts]
+    starts = _document_starts(rows, parts)
+    sequences = int(pieces.sequence[-1]) + 1 if len(pieces.sequence) else 0
+    per_batch = max(1, _BATCH_TOKENS // how.length)
+    row_hashes: list[str] = []
+    path = Path(target)
+    with publish(path) as out, pa.ipc.new_file(pa.PythonFile(out, "w"), how.schema) as writer:
+        for first in range(0, sequences, per_batch):
+            stop = min(first + per_batch, sequences)
+            chosen = _between(pieces, first, stop)
+            tokens = _copy(rows, parts, starts, chosen, stop - first, how)
+            batch = _batch(rows, chosen, tokens, stop - first, how)
+            writer.write_batch(batch)
+            row_hashes += hash_rows(batch)
+    record = {
+        "shard": path.name,
+        "plan": plan_digest,
+        "sequences": sequences,
+        "tokens": int(pieces.size.sum()),
+        "size": out.size,
+        "hash": out.digest,
+        "cells": _cells(rows, pieces, how),
+        "rows": row_hashes,
+    }
+    write_json(record_path(path), record)
+    return {name: value for name, value in record.items() if name != "rows"}
+
+
+def record_path(shard: Path) -> Path:
+    """Return where a shard's record lies."""
+    return shard.with_suffix(".json")
+
+
+def _between(pieces: Pieces, first: int, stop: int) -> Pieces:
+    low, high = np.searchsorted(pieces.sequence, [first, stop])
+    columns = (pieces.row, pieces.offset, pieces.size, pieces.sequence - first, pieces.start)
+    return Pieces(*(column[low:high] for column in columns))
+
+
+def _copy(
+    rows: ShardRows, parts: list[OpenPart], starts: Ints, pieces: Pieces, sequences: int, how: Geometry
+) -> Tokens:
+    """Return the tokens of some sequences, flat: each piece's own tokens from the store, separators from the frame."""
+    out: Tokens = np.zeros(sequences * how.length, how.token.to_pandas_dtype())
+    place = pieces.sequence * how.length + pieces.start
+    # Offsets in the document's own tokens; the part of a piece below 0 or past the end is separator.
+    begin = rows.doc_start[pieces.row] + pieces.offset
+    end = begin + pieces.size
+    length = rows.doc_length[pieces.row]
+    own_begin, own_end = np.clip(begin, 0, length), np.clip(end, 0, length)
+    part = rows.part[pieces.row]
+    values = [opened.tokens for opened in parts]
+    columns = (part, place + own_begin - begin, own_end - own_begin, starts[pieces.row] + own_begin)
+    for which, to, size, source in zip(*(column.tolist() for column in columns), strict=True):
+        out[to : to + size] = values[which][source : source + size]
+    for ids, at in ((how.prefix, -len(how.prefix)), (how.suffix, None)):
+        for number, token in enumerate(ids):
+            offset = at + number if at is not None else length + number
+            inside = (begin <= offset) & (offset < end)
+            out[(place + offset - begin)[inside]] = token
+    return out
+
+
+def _document_starts(rows: ShardRows, parts: list[OpenPart]) -> Ints:
+    """Return where each row's document starts among its part's tokens, shape (n,)."""
+    starts = np.zeros(len(rows.row), np.int64)
+    for number, opened in enumerate(parts):
+        mine = rows.part == number
+        starts[mine] = opened.offsets[rows.row[mine]]
+    return starts
+
+
+def _batch(rows: ShardRows, pieces: Pieces, tokens: Tokens, sequences: int, how: Geometry) -> pa.RecordBatch:
+    schema = how.schema
+    spans = pa.StructArray.from_arrays(
+        [
+            pa.array(pieces.start, pa.int32()),
+            pa.array(pieces.start + pieces.size, pa.int32()),
+            rows.domains.take(pa.array(rows.domain[pieces.row])).cast(pa.string()),
+            id_array(rows.hi[pieces.row], rows.lo[pieces.row]),
+            pa.array(rows.doc_start[pieces.row] + pieces.offset),
+            pa.array(rows.doc_length[pieces.row]),
+            pa.array(rows.copy[pieces.row], pa.int32()),
+        ],
+        fields=list(schemas.SPAN),
+    )
+    borders = np.searchsorted(pieces.sequence, np.arange(sequences + 1)).astype(np.int32)
+    columns = [
+        pa.FixedSizeListArray.from_arrays(pa.array(tokens), type=schema.field("input_ids").type),
+        pa.ListArray.from_arrays(pa.array(borders), spans, type=schema.field("spans").type),
+    ]
+    return pa.record_batch(columns, schema=schema)
+
+
+def hash_rows(batch: pa.RecordBatch) -> list[str]:
+    """Return a 64-bit XXH3 of each row's tokens and spans, 16 hex digits each."""
+    ids = batch.column("input_ids")
+    length = ids.type.list_size
+    tokens = np.ascontiguousarray(ids.flatten().to_numpy()).reshape(len(batch), length)
+    lists = batch.column("spans")
+    spans = lists.flatten()
+    numbers = [
+        spans.field(name).to_numpy().astype("<i8")
+        for name in ("start", "stop", "doc_offset", "doc_length", "copy")
+    ]
+    hi, lo = id_words(spans.field("doc_id"))
+    # A domain enters by the hash of its name.
+    coded = spans.field("domain").dictionary_encode()
+    names = np.array([xxhash.xxh3_64_intdigest(name) for name in coded.dictionary.to_pylist()], np.uint64)
+    domain = names[coded.indices.to_numpy()] if len(names) else np.empty(0, np.uint64)
+    packed = np.stack([*numbers, *(words.view("<i8") for words in (hi, lo, domain))], axis=1)
+    borders = lists.offsets.to_numpy() - lists.offsets[0].as_py()
+    hashes = []
+    for row in range(len(batch)):
+        state = xxhash.xxh3_64(tokens[row])
+        state.update(np.ascontiguousarray(packed[borders[row] : borders[row + 1]]))
+        hashes.append(state.hexdigest())
+    return hashes
+
+
+def _cells(rows: ShardRows, pieces: Pieces, how: Geometry) -> dict[str, list[int]]:
+    """Return the tokens written of each domain, by bucket."""
+    return sum_cells(
+        rows.domain[pieces.row], rows.domains.to_pylist(), rows.doc_length[pieces.row], pieces.size, how.edges
+    )
+
+
+def sum_cells(
+    domain: Ints, domains: list[str], doc_length: Ints, size: Ints, edges: tuple[int, ...]
+) -> dict[str, list[int]]:
+    """Sum spans by cell: tokens of each domain, one number per bucket, shortest first."""
+    buckets = len(edges) + 1
+    cell = domain * buckets + np.searchsorted(np.array(edges, np.int64), doc_length, side="right")
+    sums = np.bincount(cell, size, len(domains) * buckets).astype(np.int64).reshape(len(domains), buckets)
+    return {name: sums[number].tolist() for number, name in enumerate(domains) if sums[number].any()}

@@ -1,0 +1,1 @@
+"""Text to tokens, once: tokenizers, and the store that keeps what they made."""

@@ -1,0 +1,184 @@
+"""Vocabularies behind one door: what a reference tokenizer must be able to do, and the one made of bytes.
+
+A backend is the *reference*: slow, published by those who made the vocabulary, right by definition. The fast engine
+(`engine.py`) stands in for it where it proves equal (`parity.py`).
+
+    "Hi <s>"  →  ordinary tokens of the seven characters; a document can never forge a separator
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from mixture.errors import TokenizerError
+from mixture.tokens.seams import Cut, encode_long
+
+if TYPE_CHECKING:
+    from mixture.recipe import TokenizerSpec
+
+U32 = npt.NDArray[np.uint32]
+I64 = npt.NDArray[np.int64]
+
+#: Token ids are stored as uint32 at most.
+MAX_VOCAB = 1 << 32
+
+
+class Unsupported(Exception):  # noqa: N818 - not an error: the reference does the work
+    """The fast engine cannot stand in for this vocabulary; the message says why."""
+
+
+class Backend(ABC):
+    """One vocabulary, loaded.
+
+    Attributes:
+        library: package that does the work, for messages.
+        slower: about how many times slower than the fast engine, measured on books.
+        name: what people call the vocabulary.
+        fingerprint: 32 hex digits of the vocabulary's content; file names and paths do not enter.
+        n_vocab: 1 + the largest id, specials included.
+        bos_id: opening separator, or None.
+        eos_id: closing separator, or None.
+        specials: names of the special tokens; in a text they are ordinary characters.
+        cuts: where a very long text may be cut; see `seams`.
+    """
+
+    library: ClassVar[str]
+    slower: ClassVar[int] = 1
+    name: str
+    fingerprint: str
+    n_vocab: int
+    bos_id: int | None = None
+    eos_id: int | None = None
+    specials: tuple[str, ...] = ()
+    cuts: tuple[Cut, ...] = ()
+
+    @abstractmethod
+    def encode_text(self, text: str) -> Sequence[int] | U32:
+        """Return the tokens of one text, whole, without separators."""
+
+    @abstractmethod
+    def decode(self, tokens: list[int]) -> str:
+        """Return the text of tokens; bytes that are not UTF-8 become U+FFFD."""
+
+    @abstractmethod
+    def token_id(self, name: str) -> int | None:
+        """Return the id of a token by its name, special or not."""
+
+    def build_engine(self) -> Any:
+        """Return a gigatoken backend for this vocabulary, without special tokens.
+
+        Raises:
+            Unsupported: gigatoken has no such tokenizer.
+        """
+        raise Unsupported(f"gigatoken has no engine for {self.library}")
+
+    def encode(self, texts: pa.LargeBinaryArray) -> tuple[U32, I64]:
+        """Return flat tokens and n+1 offsets of n documents given as UTF-8."""
+        parts = [encode_long(text.as_py().decode(), self.cuts, self.encode_text) for text in texts]
+        offsets = np.zeros(len(parts) + 1, dtype=np.int64)
+        np.cumsum([len(part) for part in parts], out=offsets[1:])
+        return (np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint32)), offsets
+
+
+class Bytes(Backend):
+    """UTF-8 bytes as tokens: 0 … 255, bos 256, eos 257. Needs no file and no engine."""
+
+    library = "bytes"
+    name = "bytes"
+    n_vocab = 258
+    bos_id = 256
+    eos_id = 257
+    specials = ("<bos>", "<eos>")
+
+    def __init__(self) -> None:
+        from mixture.hashing import fingerprint
+
+        self.fingerprint = fingerprint({"kind": "bytes", "bos": 256, "eos": 257})
+
+    def encode_text(self, text: str) -> U32:
+        """Return the UTF-8 bytes of a text."""
+        return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.uint32)
+
+    def encode(self, texts: pa.LargeBinaryArray) -> tuple[U32, I64]:
+        """Return the bytes of n documents: one widening copy of the Arrow buffer."""
+        offsets, content = buffers(texts)
+        return content[offsets[0] : offsets[-1]].astype(np.uint32), offsets - offsets[0]
+
+    def decode(self, tokens: list[int]) -> str:
+        """Return the text; separators are left out."""
+        return bytes(token for token in tokens if token < 256).decode(errors="replace")
+
+    def token_id(self, name: str) -> int | None:
+        """Return the id of `<bos>` or `<eos>`."""
+        return {"<bos>": 256, "<eos>": 257}.get(name)
+
+
+def buffers(texts: pa.LargeBinaryArray) -> tuple[I64, npt.NDArray[np.uint8]]:
+    """Return views of an array's n+1 offsets (not starting at 0 where it is sliced) and of its bytes."""
+    _, starts, data = texts.buffers()
+    if len(texts) == 0 or starts is None:
+        return np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.uint8)
+    offsets = np.frombuffer(starts, dtype=np.int64, count=len(texts) + 1, offset=8 * texts.offset)
+    content = (
+        np.zeros(0, dtype=np.uint8) if data is None or data.size == 0 else np.frombuffer(data, dtype=np.uint8)
+    )
+    return offsets, content
+
+
+def read_vocabulary(path: Path, what: str) -> bytes:
+    """Read a vocabulary file.
+
+    Raises:
+        TokenizerError: it is missing or cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise TokenizerError(
+            f"{path}: no such {what}; check tokenizer.path, which is relative to the data root (--data)"
+        ) from None
+    except OSError as error:
+        raise TokenizerError(f"{path}: the {what} cannot be read ({error.strerror or error})") from error
+
+
+def version(library: str) -> str:
+    """Return the installed version of a package, `?` where it has none."""
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return "?"
+
+
+def _tiktoken(spec: TokenizerSpec, data: Path) -> Backend:
+    from mixture.tokens.backend_tiktoken import open_tiktoken
+
+    return open_tiktoken(spec, data)
+
+
+def _sentencepiece(spec: TokenizerSpec, data: Path) -> Backend:
+    from mixture.tokens.backend_sentencepiece import SentencePiece
+
+    return SentencePiece(data / (spec.path or ""))
+
+
+def _huggingface(spec: TokenizerSpec, data: Path) -> Backend:
+    from mixture.tokens.backend_huggingface import open_huggingface
+
+    return open_huggingface(spec, data)
+
+
+#: Kind of vocabulary → how to open it.
+BACKENDS: Mapping[str, Callable[[TokenizerSpec, Path], Backend]] = {
+    "tiktoken": _tiktoken,
+    "sentencepiece": _sentencepiece,
+    "huggingface": _huggingface,
+    "bytes": lambda _spec, _data: Bytes(),
+}

@@ -1,0 +1,396 @@
+"""The tokenize stage: corpora in, token store out.
+
+A task reads some chunks of one unit and publishes a part for each, so a killed task loses at most one part. A unit is
+whole when each of its tasks has left its mark. What decides how a unit is cut into tasks is the unit alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from mixture import corpus, schemas
+from mixture.corpus.documents import Chunk, InputFile, Reading, Reject
+from mixture.engine import Engine, Progress, Task
+from mixture.errors import EngineMismatchError, InputError
+from mixture.hashing import document_ids, fingerprint, id_words
+from mixture.recipe import Recipe, TokenizerSpec
+from mixture.storage import read_json, write_json
+from mixture.tokens import tokenizer as tokenizers
+from mixture.tokens.inputs import Unit, find, reading
+from mixture.tokens.store import PartFiles, read_record, write_parquet, write_part
+from mixture.workspace import Workspace
+
+#: Readers of one compressed file: each decompresses all of it, so more would only heat the room.
+_MOST_READERS = 8
+_BYTES_PER_READER = 128 << 20
+_SAMPLES = 5
+
+
+@dataclass(frozen=True)
+class StoredPart:
+    """One whole part of the store, and where it came from.
+
+    Attributes:
+        unit: the files it was read from.
+        files: where it lies.
+        record: its counts, rejects and hash.
+        first_rows: row at which the part's chunk starts, in each file of the unit.
+        columns: key of its columns file, empty where the source needs none.
+    """
+
+    unit: Unit
+    files: PartFiles
+    record: dict[str, Any]
+    first_rows: tuple[int, ...]
+    columns: str
+
+    @property
+    def name(self) -> str:
+        """The part's name in the index: unit and number."""
+        return f"{self.unit.key}/{self.files.index:05d}"
+
+
+@dataclass(frozen=True)
+class Store:
+    """What the tokenize stage leaves: every part of every unit of a recipe.
+
+    Attributes:
+        folder: the tokenizer's folder; a part's name leads from here to its file.
+        tokenizer: the vocabulary, loaded.
+        units: the input files, grouped.
+        parts: all parts, in the order of units and chunks.
+        made: units that this run had to read, with the reason.
+        notices: sentences that the user must see.
+    """
+
+    folder: Path
+    tokenizer: tokenizers.Tokenizer
+    units: tuple[Unit, ...]
+    parts: tuple[StoredPart, ...]
+    made: tuple[str, ...]
+    notices: tuple[str, ...]
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """Bad rows, by reason."""
+        total: dict[str, int] = {}
+        for part in self.parts:
+            for reason, count in part.record["rejected"].items():
+                total[reason] = total.get(reason, 0) + count
+        return dict(sorted(total.items()))
+
+    @property
+    def documents(self) -> int:
+        """Documents stored, duplicates included."""
+        return sum(part.record["documents"] for part in self.parts)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens stored, duplicates included."""
+        return sum(part.record["tokens"] for part in self.parts)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of text stored, duplicates included."""
+        return sum(part.record["bytes"] for part in self.parts)
+
+
+def part_path(folder: Path, name: str) -> Path:
+    """Return the tokens of the part that an index or a plan names."""
+    unit, _, index = name.partition("/")
+    return PartFiles(folder / unit, int(index)).tokens
+
+
+def tokenize(recipe: Recipe, workspace: Workspace, engine: Engine, progress: Progress) -> Store:
+    """Bring every document of a recipe's sources into the token store; what is there stays.
+
+    Raises:
+        InputError: a corpus cannot be read, holds nothing, or has more bad rows than the recipe allows.
+        TokenizerError: the vocabulary cannot be loaded.
+    """
+    units = find(recipe, workspace, engine)
+    tokenizer = _load(recipe.tokenizer.model_dump_json(), str(workspace.data), "auto")
+    mismatch = workspace.store(tokenizer.fingerprint) / "mismatch.json"
+    if mismatch.exists() and tokenizer.engine != "reference":
+        return _tokenize_with(
+            recipe, workspace, engine, progress, units, "reference", str(read_json(mismatch))
+        )
+    try:
+        return _tokenize_with(recipe, workspace, engine, progress, units, "auto", tokenizer.notice)
+    except EngineMismatchError as error:
+        notice = f"{error}; the whole store is made again with the reference tokenizer, which is slower"
+        progress.say(notice)
+        write_json(mismatch, notice)
+        return _tokenize_with(recipe, workspace, engine, progress, units, "reference", notice)
+
+
+def _tokenize_with(
+    recipe: Recipe,
+    workspace: Workspace,
+    engine: Engine,
+    progress: Progress,
+    units: tuple[Unit, ...],
+    choice: Literal["auto", "reference"],
+    notice: str | None,
+) -> Store:
+    tokenizer = _load(recipe.tokenizer.model_dump_json(), str(workspace.data), choice)
+    name = tokenizer.fingerprint + ("-reference" if choice == "reference" else "")
+    folder = workspace.store(name)
+    tasks = [task for unit in units for task in _tasks(recipe, workspace, unit, folder, choice)]
+    missing = [task for task in tasks if not _is_done(task)]
+    done = sum(task.weight for task in tasks) - sum(task.weight for task in missing)
+    progress.start("tokenize", "B", sum(task.weight for task in tasks), done)
+    seen = 0
+    for task, report in engine.run(missing):
+        progress.advance(task.weight)
+        seen += sum(report["rejected"].values())
+        if seen > recipe.max_bad_rows:
+            raise InputError(_too_many(seen, recipe.max_bad_rows, report["samples"]))
+    progress.finish()
+    parts = tuple(part for unit in units for part in _parts(unit, workspace, recipe, folder))
+    _judge(recipe, units, parts)
+    made = tuple(dict.fromkeys(task.label for task in missing))
+    return Store(folder, tokenizer, units, parts, made, (notice,) if notice else ())
+
+
+@functools.lru_cache(maxsize=2)
+def _load(spec: str, data: str, choice: Literal["auto", "reference"]) -> tokenizers.Tokenizer:
+    return tokenizers.load(TokenizerSpec.model_validate_json(spec), Path(data), engine=choice)
+
+
+def _tasks(
+    recipe: Recipe, workspace: Workspace, unit: Unit, folder: Path, choice: Literal["auto", "reference"]
+) -> Iterator[Task]:
+    how = reading(recipe, unit.source, workspace)
+    count = _readers(unit, how)
+    for start in range(count):
+        arguments = {
+            "spec": recipe.tokenizer.model_dump_json(),
+            "data": str(workspace.data),
+            "choice": choice,
+            "format": unit.source.format,
+            "files": [[f.name, str(f.path), f.size, f.digest] for f in unit.files],
+            "reading": json.dumps(how.__dict__),
+            "folder": str(folder / unit.key),
+            "start": start,
+            "step": count,
+        }
+        label = unit.label + (f" ({start + 1} of {count})" if count > 1 else "")
+        yield Task("mixture.tokens.ingest:tokenize_chunks", arguments, max(1, unit.size // count), label)
+
+
+def _readers(unit: Unit, how: Reading) -> int:
+    """Return how many tasks share a unit: one for each chunk where chunks can be sought, else a few that all decompress."""
+    if len(unit.files) > 1:
+        return 1
+    chunks = _chunks(unit.source.format, unit.files[0], how)
+    if chunks is not None:
+        return max(1, chunks)
+    return max(1, min(_MOST_READERS, -(-unit.size // _BYTES_PER_READER)))
+
+
+#: Counting the chunks of a Parquet file opens it; a run asks twice.
+_chunks = functools.lru_cache(maxsize=1 << 16)(corpus.chunks)
+
+
+def _columns_key(columns: Sequence[str]) -> str:
+    return fingerprint(list(columns))[:12] if columns else ""
+
+
+def _mark(folder: Path, start: int, step: int, columns: str) -> Path:
+    """Return the file that says: this task's share of a unit is whole (with these columns)."""
+    return folder / (f"done-{start}-of-{step}" + (f".columns-{columns}" if columns else "") + ".json")
+
+
+def _is_done(task: Task) -> bool:
+    given = task.arguments
+    columns = _columns_key(json.loads(given["reading"])["columns"])
+    return _mark(Path(given["folder"]), given["start"], given["step"], columns).exists()
+
+
+def tokenize_chunks(
+    spec: str,
+    data: str,
+    choice: Literal["auto", "reference"],
+    format: str,  # noqa: A002
+    files: list[tuple[str, str, int, str]],
+    reading: str,
+    folder: str,
+    start: int,
+    step: int,
+) -> dict[str, Any]:
+    """Task: read chunks start, start+step, … of a unit and publish a part for each that is not whole yet."""
+    how = _reading(reading)
+    inputs = [InputFile(name, Path(path), size, digest) for name, path, size, digest in files]
+    tokenizer = _load(spec, data, choice)
+    columns = _columns_key(how.columns)
+    report: dict[str, Any] = {"chunks": [], "rejected": {}, "samples": []}
+    for index, chunks in _unit_chunks(format, inputs, how, start, step):
+        part = PartFiles(Path(folder), index)
+        record = read_record(part) or _store_chunks(part, chunks, inputs, tokenizer)
+        if columns and not part.columns(columns).exists():
+            write_parquet(part.columns(columns), _align_columns(part, chunks))
+        report["chunks"].append(index)
+        for reason, count in record["rejected"].items():
+            report["rejected"][reason] = report["rejected"].get(reason, 0) + count
+        report["samples"] = (report["samples"] + record["samples"])[:_SAMPLES]
+    for key in dict.fromkeys(["", columns]):
+        write_json(_mark(Path(folder), start, step, key), {"chunks": report["chunks"]})
+    return report
+
+
+def _reading(text: str) -> Reading:
+    fields = json.loads(text)
+    fields["columns"] = tuple(fields["columns"])
+    fields["options"] = tuple((k, v) for k, v in fields["options"])
+    return Reading(**fields)
+
+
+def _unit_chunks(
+    format: str,  # noqa: A002
+    files: Sequence[InputFile],
+    how: Reading,
+    start: int,
+    step: int,
+) -> Iterator[tuple[int, list[tuple[int, Chunk]]]]:
+    """Yield (part, [(file, chunk), …]): a large file gives a part for each chunk, many small ones give one part."""
+    if len(files) == 1:
+        for chunk in corpus.read(format, files[0], how, start, step):
+            yield chunk.index, [(0, chunk)]
+    else:
+        yield 0, [(n, chunk) for n, file in enumerate(files) for chunk in corpus.read(format, file, how)]
+
+
+def _store_chunks(
+    part: PartFiles,
+    chunks: Sequence[tuple[int, Chunk]],
+    inputs: Sequence[InputFile],
+    tokenizer: tokenizers.Tokenizer,
+) -> dict[str, Any]:
+    text = (
+        pa.concat_arrays([chunk.text for _, chunk in chunks]) if chunks else pa.array([], pa.large_binary())
+    )
+    number = np.repeat([n for n, _ in chunks], [len(chunk.text) for _, chunk in chunks]).astype(np.int32)
+    row = np.concatenate([np.empty(0, np.int64), *_rows_in_file(chunks)])
+    offsets = (
+        np.frombuffer(text.buffers()[1], np.int64, len(text) + 1, 8 * text.offset)
+        if len(text)
+        else np.zeros(1, int)
+    )
+    whole = memoryview(text.buffers()[2] or b"") if len(text) else memoryview(b"")
+    ids = document_ids(whole[a:b] for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True))
+    hi, lo = id_words(
+        pa.FixedSizeBinaryArray.from_buffers(schemas.DOC_ID, len(text), [None, pa.py_buffer(ids)])
+    )
+    # Equal texts have equal ids: the place in the input then decides, so that a part is the same whoever makes it.
+    order = np.lexsort((row, number, lo, hi))
+    text = text.take(pa.array(order))
+    hi, lo = hi[order], lo[order]
+    checked = tokenizer.check(text, hi, lo)
+    tokens, starts = tokenizer.encode(text)
+    documents = {"n_bytes": np.diff(offsets)[order], "input": number[order], "input_row": row[order]}
+    facts = {
+        "rows": _rows_of_files(chunks, len(inputs)),
+        "rejected": _count(reject.reason for _, chunk in chunks for reject in chunk.rejects),
+        "samples": _samples(chunks, inputs),
+        "engine": tokenizer.engine,
+        "checked": checked,
+    }
+    return write_part(part, (hi, lo), tokens, starts, documents, schemas.token_type(tokenizer.n_vocab), facts)
+
+
+def _rows_in_file(chunks: Sequence[tuple[int, Chunk]]) -> Iterator[np.ndarray[Any, Any]]:
+    """Yield each chunk's rows, counted from the first row that this part holds of the chunk's file."""
+    before: dict[int, int] = {}
+    for number, chunk in chunks:
+        yield chunk.row + before.get(number, 0)
+        before[number] = before.get(number, 0) + chunk.rows
+
+
+def _rows_of_files(chunks: Sequence[tuple[int, Chunk]], files: int) -> list[int]:
+    rows = [0] * files
+    for number, chunk in chunks:
+        rows[number] += chunk.rows
+    return rows
+
+
+def _count(reasons: Iterable[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for reason in reasons:
+        counts[reason] = counts.get(reason, 0) + 1
+    return counts
+
+
+def _samples(chunks: Sequence[tuple[int, Chunk]], inputs: Sequence[InputFile]) -> list[dict[str, Any]]:
+    found: list[tuple[int, Reject]] = [(n, reject) for n, chunk in chunks for reject in chunk.rejects]
+    return [
+        {"file": inputs[n].name, "row": reject.row, "reason": reject.reason, "sample": reject.sample}
+        for n, reject in found[:_SAMPLES]
+    ]
+
+
+def _align_columns(part: PartFiles, chunks: Sequence[tuple[int, Chunk]]) -> pa.Table:
+    """Return the chunks' columns in the order of the part's documents."""
+    import pyarrow.parquet as pq
+
+    documents = pq.read_table(part.documents, columns=["input", "input_row"])
+    table = pa.concat_tables([chunk.columns for _, chunk in chunks], promote_options="permissive")
+    number = np.repeat([n for n, _ in chunks], [len(chunk.text) for _, chunk in chunks])
+    row = np.concatenate([np.empty(0, np.int64), *_rows_in_file(chunks)])
+    place = np.lexsort((row, number))
+    wanted = np.lexsort((documents["input_row"].to_numpy(), documents["input"].to_numpy()))
+    order = np.empty(len(place), np.int64)
+    order[wanted] = place
+    return table.take(pa.array(order))
+
+
+def _parts(unit: Unit, workspace: Workspace, recipe: Recipe, folder: Path) -> Iterator[StoredPart]:
+    how = reading(recipe, unit.source, workspace)
+    columns = _columns_key(how.columns)
+    first = np.zeros(len(unit.files), np.int64)
+    count = 0
+    steps = _readers(unit, how)
+    for start in range(steps):
+        count += len(read_json(_mark(folder / unit.key, start, steps, columns))["chunks"])
+    for index in range(count):
+        files = PartFiles(folder / unit.key, index)
+        record = read_record(files)
+        if record is None:
+            raise InputError(
+                f"{files.record}: this part's record is gone; remove {files.folder} and run again"
+            )
+        yield StoredPart(unit, files, record, tuple(first.tolist()), columns)
+        first += record["rows"]
+
+
+def _judge(recipe: Recipe, units: Sequence[Unit], parts: Sequence[StoredPart]) -> None:
+    """Refuse a source without documents, and more bad rows than allowed, also those that an earlier run counted."""
+    for source in recipe.sources:
+        held = [part for part in parts if part.unit.source is source]
+        if not sum(part.record["documents"] for part in held):
+            files = sum(len(unit.files) for unit in units if unit.source is source)
+            raise InputError(
+                f"source {source.name!r} holds no document: {files} files were read and no row has a text; check paths and "
+                "the text field, or take the source out of the recipe"
+            )
+    allowed = recipe.max_bad_rows if recipe.on_bad_row == "skip" else 0
+    bad = sum(sum(part.record["rejected"].values()) for part in parts)
+    if bad > allowed:
+        samples = [sample for part in parts for sample in part.record["samples"]]
+        raise InputError(_too_many(bad, allowed, samples))
+
+
+def _too_many(bad: int, allowed: int, samples: Sequence[dict[str, Any]]) -> str:
+    first = samples[0]
+    return (
+        f"{bad:,} bad rows, {allowed:,} allowed; the first: {first['file']}, row {first['row']}: {first['reason']} "
+        f"({first['sample']!r}); mend them, or raise max_bad_rows with on_bad_row: skip"
+    )

@@ -1,0 +1,185 @@
+"""Which files there are, and the content hash of each.
+
+A file is hashed once for each (path, size, time of change, inode), as git does; `verify` can be asked to hash again.
+Small files are gathered into *units* that one task reads; where one unit ends and the next begins follows from the
+files' contents, so that a file added or changed disturbs only its own unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mixture.corpus.documents import CHUNK_BYTES, InputFile, Reading
+from mixture.engine import Engine, Task
+from mixture.errors import InputError
+from mixture.hashing import file_digest, fingerprint
+from mixture.recipe import Recipe, Source
+from mixture.storage import Found, expand, explain, locate, read_json, write_json
+from mixture.workspace import Workspace
+
+#: Files under this many bytes share units …
+SMALL_FILE = 16 << 20
+#: … which hold at most this many bytes, and about this many files at most.
+UNIT_BYTES = 32 << 20
+_UNIT_FILES = 4096
+_HASH_TASK_BYTES = 1 << 30
+_FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Files of one source that are read together: one large file, or many small ones.
+
+    `key` names their content and how it is read; it is the unit's folder in the store.
+    """
+
+    source: Source
+    files: tuple[InputFile, ...]
+    key: str
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def label(self) -> str:
+        """Name for people."""
+        more = f" and {len(self.files) - 1:,} more" if len(self.files) > 1 else ""
+        return f"{self.files[0].name}{more}"
+
+
+def reading(recipe: Recipe, source: Source, workspace: Workspace) -> Reading:
+    """Return what to take of each row of a source."""
+    options: dict[str, str] = {}
+    if source.format == "huggingface":
+        options = {"split": source.split, "streaming": "true" if source.streaming else "false"}
+        options |= {
+            k: v
+            for k, v in (("hub", source.hub), ("revision", source.revision), ("config", source.config))
+            if v
+        }
+        options["cache_dir"] = str(workspace.work / "huggingface")
+    field = [source.domain.field] if source.domain.field else []
+    return Reading(
+        text=source.text,
+        columns=tuple(dict.fromkeys([*field, *source.carry])),
+        skip_bad=recipe.on_bad_row == "skip",
+        max_document_bytes=recipe.max_document_bytes,
+        options=tuple(sorted(options.items())),
+    )
+
+
+def find(recipe: Recipe, workspace: Workspace, engine: Engine) -> tuple[Unit, ...]:
+    """Find, hash and group every input file of a recipe, in the order of its sources.
+
+    Raises:
+        InputError: a file is missing or unreadable, or a pattern matches nothing.
+    """
+    found = [(source, file) for source in recipe.sources for file in _files(source, workspace)]
+    digests = _hash([file.path for source, file in found if source.hub is None], workspace, engine)
+    units: list[Unit] = []
+    for source in recipe.sources:
+        files = [_input_file(source, file, digests) for owner, file in found if owner is source]
+        units += [Unit(source, group, _key(recipe, source, group)) for group in _gather(source, files)]
+    return tuple(units)
+
+
+def _files(source: Source, workspace: Workspace) -> Sequence[Found]:
+    if source.hub is not None:
+        return [Found(f"hf://{source.hub}@{source.revision}", Path(source.hub))]
+    if source.format == "huggingface":
+        folders = [Found(name, locate(name, workspace.data)) for name in source.paths]
+        for folder in folders:
+            if not folder.path.is_dir():
+                raise InputError(
+                    f"{folder.path}: no such folder; a local Hugging Face data set is a folder made by save_to_disk, "
+                    "or one of data files"
+                )
+        return folders
+    return expand(source.paths, source.exclude, workspace.data)
+
+
+def _input_file(source: Source, file: Found, digests: dict[Path, tuple[int, str]]) -> InputFile:
+    if source.hub is not None:
+        return InputFile(file.name, file.path, 0, fingerprint([source.hub, source.revision]))
+    if file.path.is_dir():
+        inside = sorted(p for p in file.path.rglob("*") if p.is_file())
+        digest = fingerprint([[p.relative_to(file.path).as_posix(), digests[p][1]] for p in inside])
+        return InputFile(file.name, file.path, sum(digests[p][0] for p in inside), digest)
+    return InputFile(file.name, file.path, *digests[file.path])
+
+
+def _gather(source: Source, files: Sequence[InputFile]) -> Iterator[tuple[InputFile, ...]]:
+    group: list[InputFile] = []
+    size = 0
+    for file in files:
+        if source.format == "huggingface" or file.size >= SMALL_FILE:
+            yield (file,)
+            continue
+        group.append(file)
+        size += file.size
+        ends_here = int(file.digest[:8], 16) % _UNIT_FILES == 0
+        if size >= UNIT_BYTES or ends_here:
+            yield tuple(group)
+            group, size = [], 0
+    if group:
+        yield tuple(group)
+
+
+def _key(recipe: Recipe, source: Source, files: Sequence[InputFile]) -> str:
+    how: dict[str, Any] = {
+        "format": source.format,
+        "text": source.text,
+        "max_bytes": recipe.max_document_bytes,
+    }
+    if source.format == "huggingface":
+        how |= {"config": source.config, "split": source.split}
+    contents = [file.digest for file in files]
+    return fingerprint({"version": _FORMAT_VERSION, "chunk": CHUNK_BYTES, "how": how, "files": contents})
+
+
+def hash_files(paths: Sequence[str]) -> list[str]:
+    """Task: return the content hash of each file."""
+    digests: list[str] = []
+    for name in paths:
+        try:
+            digests.append(file_digest(Path(name)))
+        except OSError as error:
+            raise InputError(explain(error, Path(name))) from error
+    return digests
+
+
+def _hash(places: Sequence[Path], workspace: Workspace, engine: Engine) -> dict[Path, tuple[int, str]]:
+    """Return (bytes, content hash) of each file, and of each file inside each folder."""
+    seen: dict[str, list[Any]] = read_json(workspace.seen_inputs) or {}
+    stamps: dict[Path, list[Any]] = {}
+    for place in places:
+        for path in [p for p in place.rglob("*") if p.is_file()] if place.is_dir() else [place]:
+            try:
+                stat = path.stat()
+            except OSError as error:
+                raise InputError(explain(error, path)) from error
+            stamps[path] = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+    new = [path for path, stamp in stamps.items() if seen.get(str(path), [None])[:-1] != stamp]
+    for task, digests in engine.run(list(_hash_tasks(new, stamps))):
+        seen |= {p: [*stamps[Path(p)], d] for p, d in zip(task.arguments["paths"], digests, strict=True)}
+    if new:
+        write_json(workspace.seen_inputs, seen)
+    return {path: (stamp[0], seen[str(path)][-1]) for path, stamp in stamps.items()}
+
+
+def _hash_tasks(paths: Sequence[Path], stamps: dict[Path, list[Any]]) -> Iterator[Task]:
+    group: list[str] = []
+    size = 0
+    for number, path in enumerate(paths):
+        group.append(str(path))
+        size += stamps[path][0]
+        if size >= _HASH_TASK_BYTES or number == len(paths) - 1:
+            yield Task(
+                "mixture.tokens.inputs:hash_files", {"paths": group}, size, f"hash {Path(group[0]).name}"
+            )
+            group, size = [], 0

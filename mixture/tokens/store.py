@@ -1,0 +1,138 @@
+"""The token store: Arrow files of one record batch, documents sorted by id, each with a Parquet file of their lengths.
+
+    part-00003.arrow              doc_id, tokens                       read by `pack` alone, by ranges
+    part-00003.documents.parquet  doc_id, n_tokens, n_bytes, input …   read by `bucket`
+    part-00003.json               written last: the part is whole
+
+Ids are hashes, so a range of ids is one contiguous range of bytes in every part: whoever wants a slice of the stream
+reads parts' ranges, not documents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mixture import schemas
+from mixture.errors import StoreError
+from mixture.hashing import U64, id_array
+from mixture.storage import publish, read_json, write_json
+
+Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class PartFiles:
+    """The files of one part of the store."""
+
+    folder: Path
+    index: int
+
+    @property
+    def tokens(self) -> Path:
+        """Arrow file of ids and tokens."""
+        return self.folder / f"part-{self.index:05d}.arrow"
+
+    @property
+    def documents(self) -> Path:
+        """Parquet file of ids and lengths."""
+        return self.folder / f"part-{self.index:05d}.documents.parquet"
+
+    @property
+    def record(self) -> Path:
+        """JSON record; its presence means that the part is whole."""
+        return self.folder / f"part-{self.index:05d}.json"
+
+    def columns(self, key: str) -> Path:
+        """Parquet file of the columns that a recipe reads besides the text, aligned with `documents`."""
+        return self.folder / f"part-{self.index:05d}.columns-{key}.parquet"
+
+
+def write_part(
+    files: PartFiles,
+    ids: tuple[U64, U64],
+    tokens: npt.NDArray[np.uint32],
+    offsets: npt.NDArray[np.int64],
+    documents: dict[str, npt.NDArray[Any]],
+    token: pa.DataType,
+    facts: dict[str, Any],
+) -> dict[str, Any]:
+    """Publish one part; return its record.
+
+    Args:
+        files: where it goes.
+        ids: words of the documents' ids, sorted, shape (n,) each.
+        tokens: all tokens, flat.
+        offsets: where each document starts in `tokens`, shape (n + 1,).
+        documents: `n_bytes, input, input_row`, shape (n,) each.
+        token: the vocabulary's token type.
+        facts: what else the record says.
+    """
+    doc_id = id_array(*ids)
+    values = pa.array(tokens.astype(token.to_pandas_dtype(), copy=False))
+    lists = pa.LargeListArray.from_arrays(
+        pa.array(offsets), values, type=schemas.store_part(token).field("tokens").type
+    )
+    batch = pa.record_batch([doc_id, lists], schema=schemas.store_part(token))
+    with publish(files.tokens) as out, pa.ipc.new_file(pa.PythonFile(out, "w"), batch.schema) as writer:
+        writer.write_batch(batch)
+    table = pa.table(
+        {"doc_id": doc_id, "n_tokens": np.diff(offsets)} | documents,
+    ).cast(schemas.PART_DOCUMENTS)
+    write_parquet(files.documents, table)
+    record = {"documents": len(doc_id), "tokens": int(offsets[-1]), "bytes": int(documents["n_bytes"].sum())}
+    record |= {"hash": out.digest, "size": out.size} | facts
+    write_json(files.record, record)
+    return record
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Publish a table as Parquet."""
+    with publish(path) as out:
+        pq.write_table(table, pa.PythonFile(out, "w"), compression="zstd", compression_level=1)
+
+
+def read_record(files: PartFiles) -> dict[str, Any] | None:
+    """Return the record of a part, or None if the part is not whole."""
+    record: dict[str, Any] | None = read_json(files.record)
+    return record
+
+
+@dataclass(frozen=True)
+class OpenPart:
+    """A part mapped into memory: nothing is read until it is touched.
+
+    Attributes:
+        offsets: where each document starts in `tokens`, int64, shape (n + 1,).
+        tokens: all tokens, uint16 or uint32, flat.
+    """
+
+    offsets: npt.NDArray[np.int64]
+    tokens: Tokens
+
+
+def open_part(path: Path) -> OpenPart:
+    """Map a part's tokens.
+
+    Raises:
+        StoreError: missing or damaged.
+    """
+    try:
+        batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{path}: this part of the token store is gone; run `mixture tokenize` again"
+        ) from error
+    except (pa.ArrowInvalid, OSError, IndexError) as error:
+        raise StoreError(f"{path}: damaged ({error}); remove it and run `mixture tokenize` again") from error
+    lists = batch.column("tokens")
+    return OpenPart(
+        np.asarray(lists.offsets.to_numpy(zero_copy_only=True)),
+        np.asarray(lists.values.to_numpy(zero_copy_only=True)),
+    )
