@@ -71,9 +71,7 @@ class Job:
     def pack(self, store: Store, made: Plan) -> Packed:
         """Write the shards and complete the lock."""
         packed = pack(self.recipe, store, made, self.workspace, self.engine, self.lock_path, self.progress)
-        self._why(
-            "pack", f"{len(packed.made)} of {made.lock.stream['shards']} shards not whole yet", packed.made
-        )
+        self._why("pack", f"{len(packed.made)} of {made.lock.stream['shards']} shards not whole yet", packed.made)
         return packed
 
     def verify(self, shards: Path | None = None) -> Verified:

@@ -91,9 +91,7 @@ class TokenizerSpec(_Part):
         description="tiktoken rank file, SentencePiece model, Hugging Face tokenizer.json, or UTF-8 bytes"
     )
     path: str | None = Field(None, description="vocabulary file, relative to the data root")
-    name: str | None = Field(
-        None, description="published name: cl100k_base (tiktoken) or a hub id (huggingface)"
-    )
+    name: str | None = Field(None, description="published name: cl100k_base (tiktoken) or a hub id (huggingface)")
     revision: str | None = Field(None, description="commit of a hub id")
     bos: str | int | None = Field(
         None, description="opening separator token, by name or id, if not the vocabulary's own"
@@ -108,9 +106,7 @@ class TokenizerSpec(_Part):
             if self.path or self.name:
                 raise ValueError("a bytes tokenizer takes neither path nor name")
         elif not (self.path or self.name):
-            raise ValueError(
-                f"a {self.kind} tokenizer takes a path (a local file) or a name (a published one)"
-            )
+            raise ValueError(f"a {self.kind} tokenizer takes a path (a local file) or a name (a published one)")
         elif self.kind == "sentencepiece" and not self.path:
             raise ValueError("a sentencepiece tokenizer takes a path to a .model file")
         return self
@@ -121,9 +117,7 @@ class DomainRule(_Part):
 
     constant: str | None = Field(None, min_length=1, description="one domain for the whole source")
     field: str | None = Field(None, description="a field of the row; dots reach into nested ones")
-    path: str | None = Field(
-        None, description="a regular expression on the file's name; its first group is the domain"
-    )
+    path: str | None = Field(None, description="a regular expression on the file's name; its first group is the domain")
     map: dict[str, str] = Field(default_factory=dict, description="found value → domain")
 
     @model_validator(mode="after")
@@ -177,9 +171,7 @@ class Source(_Part):
                     f"hub {self.hub!r} needs its revision as a commit of 40 hex digits, so that the data cannot change"
                 )
         if self.format == "text" and (self.domain.field or self.carry):
-            raise ValueError(
-                "a text file is its whole document and has no fields; use a constant domain or {path: …}"
-            )
+            raise ValueError("a text file is its whole document and has no fields; use a constant domain or {path: …}")
         return self
 
 
@@ -200,24 +192,16 @@ class Sequence(_Part):
     """One training sequence."""
 
     length: Length = Field(description="tokens in a sequence; K is 1024")
-    separator: Annotated[Separator, BeforeValidator(lambda v: _name_mapping(v, "token"))] = Separator(
-        token="eos"
-    )  # noqa: S106
+    separator: Annotated[Separator, BeforeValidator(lambda v: _name_mapping(v, "token"))] = Separator(token="eos")  # noqa: S106
 
 
 class LengthRule(_Part):
     """How a domain's tokens are spread over its length buckets. Exactly one form; none of them: natural."""
 
     threshold: Length | None = Field(None, description="documents of at least this many tokens are long")
-    long: Share | None = Field(
-        None, description="raise the long share to this; a domain above it stays as it is"
-    )
-    keep_short: Share | None = Field(
-        None, description="keep short documents at this rate, long ones as they are"
-    )
-    shares: tuple[Share, ...] | None = Field(
-        None, description="share of each bucket, shortest first; sums to 1"
-    )
+    long: Share | None = Field(None, description="raise the long share to this; a domain above it stays as it is")
+    keep_short: Share | None = Field(None, description="keep short documents at this rate, long ones as they are")
+    shares: tuple[Share, ...] | None = Field(None, description="share of each bucket, shortest first; sums to 1")
     factors: tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
         None, description="weight of each bucket against its natural share, shortest first"
     )
@@ -268,9 +252,7 @@ class Mix(_Part):
     domains: dict[str, Annotated[DomainMix, BeforeValidator(_domain_mix)]] | Literal["natural"] = "natural"
     lengths: Rule = LengthRule()
     max_epochs: int = Field(1, ge=1, description="a document appears at most this often")
-    on_shortage: Literal["error"] = Field(
-        "error", description="what to do when a cell holds less than is wanted"
-    )
+    on_shortage: Literal["error"] = Field("error", description="what to do when a cell holds less than is wanted")
 
     @field_validator("domains", mode="before")
     @classmethod
@@ -289,9 +271,7 @@ class Mix(_Part):
         given = [s for s in shares.values() if s is not None]
         if given and len(given) < len(shares):
             missing = ", ".join(name for name, s in shares.items() if s is None)
-            raise ValueError(
-                f"domains: {missing} has no share while others have; give each a share, or none of them"
-            )
+            raise ValueError(f"domains: {missing} has no share while others have; give each a share, or none of them")
         if given and abs(sum(given) - 1) > _SHARES_SUM_WITHIN:
             shown = " + ".join(f"{s:g}" for s in given)
             raise ValueError(f"domains: shares sum to {sum(given):.6g}, not 1 ({shown})")
@@ -305,30 +285,22 @@ class Mix(_Part):
 class Recipe(_Part):
     """A recipe file, whole."""
 
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the lock and the shards' folder"
-    )
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the lock and the shards' folder")
     description: str = ""
     tokenizer: TokenizerSpec
     sources: tuple[Source, ...] = Field(min_length=1)
     budget: Tokens = Field(description="real tokens to write; M, B, T are decimal")
     sequence: Sequence
-    buckets: tuple[Length, ...] = Field(
-        (4096, 16384, 65536), description="edges between length buckets, rising"
-    )
+    buckets: tuple[Length, ...] = Field((4096, 16384, 65536), description="edges between length buckets, rising")
     mix: Mix = Mix()
     holdout: float = Field(0, ge=0, lt=1, description="share of documents that no plan ever draws")
     packing: Literal["concat"] = "concat"
     seed: int = 0
     duplicates: Literal["keep-first", "keep"] = Field("keep-first", description="what to do with equal texts")
-    on_bad_row: Literal["stop", "skip"] = Field(
-        "stop", description="stop at the first bad row, or skip and count"
-    )
+    on_bad_row: Literal["stop", "skip"] = Field("stop", description="stop at the first bad row, or skip and count")
     max_bad_rows: int = Field(1000, ge=0, description="with skip: stop when more rows than this are bad")
     max_document_bytes: Tokens = Field(4_000_000_000, description="a longer text is a bad row; decimal units")
-    shard_tokens: Tokens = Field(
-        256_000_000, description="tokens in a shard, before rounding to whole sequences"
-    )
+    shard_tokens: Tokens = Field(256_000_000, description="tokens in a shard, before rounding to whole sequences")
 
     @field_validator("buckets")
     @classmethod
@@ -404,11 +376,11 @@ class Recipe(_Part):
 
     def what(self) -> dict[str, Any]:
         """Return what the recipe makes, without where it lies: the part that enters the fingerprint."""
-        dump = self.model_dump(mode="json", exclude={"description"})
+        dump = self.model_dump(mode="json", exclude={"description"}, exclude_none=True)
         for source in dump["sources"]:
             for key in ("paths", "exclude", "format", "streaming"):
                 del source[key]
-        del dump["tokenizer"]["path"]
+        dump["tokenizer"].pop("path", None)
         return dump
 
     @property
@@ -442,9 +414,7 @@ def parse(text: str, where: str = "recipe") -> Recipe:
     except yaml.YAMLError as error:
         raise RecipeError(f"{where}: not valid YAML: {error}") from error
     if not isinstance(root, yaml.MappingNode):
-        raise RecipeError(
-            f"{where}: a recipe is a mapping of keys to values; `mixture init` writes one to start from"
-        )
+        raise RecipeError(f"{where}: a recipe is a mapping of keys to values; `mixture init` writes one to start from")
     lines: dict[tuple[str | int, ...], int] = {}
     _mark(root, (), lines, where)
     try:
@@ -463,9 +433,7 @@ def _missing(path: Path) -> str:
     return f"{path}: no such recipe; {hint}"
 
 
-def _mark(
-    node: yaml.Node, at: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int], where: str
-) -> None:
+def _mark(node: yaml.Node, at: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int], where: str) -> None:
     lines.setdefault(at, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         for key_node, value in node.value:
@@ -473,9 +441,7 @@ def _mark(
             here = (*at, key)
             line = key_node.start_mark.line + 1
             if here in lines:
-                raise RecipeError(
-                    f"{where}, line {line}: {key!r} is given twice (first on line {lines[here]})"
-                )
+                raise RecipeError(f"{where}, line {line}: {key!r} is given twice (first on line {lines[here]})")
             lines[here] = line
             _mark(value, here, lines, where)
     elif isinstance(node, yaml.SequenceNode):
@@ -502,9 +468,7 @@ def _sentence(error: ValidationError, lines: dict[tuple[str | int, ...], int], w
     place = f"{where}, line {lines.get(at, 1)}"
     field = ".".join(map(str, loc))
     if kind == "extra_forbidden":
-        return (
-            f"{place}: {loc[-1]!r} is not a key of {_parent(loc)}; {nearest(str(loc[-1]), _keys(loc[:-1]))}"
-        )
+        return f"{place}: {loc[-1]!r} is not a key of {_parent(loc)}; {nearest(str(loc[-1]), _keys(loc[:-1]))}"
     if kind == "missing":
         return f"{place}: {field} is missing: {_describe(loc)}"
     shown = repr(value) if isinstance(value, (str, int, float, bool)) or value is None else ""

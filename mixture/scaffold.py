@@ -71,7 +71,7 @@ QUICKSTART_SOURCES = """\
     paths: ["python://site-packages/*.dist-info/METADATA", "python://site-packages/**/*.md"]
     domain: docs
 """
-QUICKSTART_DOMAINS = {"library": 0.4, "packages": 0.3, "tests": 0.2, "docs": 0.1}
+QUICKSTART_DOMAINS = {"library": 0.4, "packages": 0.3, "tests": 0.25, "docs": 0.05}
 
 _RECIPE = """\
 # What is made; where it runs is said on the command line. Every key: docs/recipe.md.
@@ -113,7 +113,7 @@ def quickstart(name: str = "quickstart") -> str:
         length="16K",
         buckets="4K, 16K, 64K",
         domains=f"  domains: {{{shares}}}   # or: natural",
-        threshold="16K",
+        threshold="64K",
         on_bad_row="skip",
         shard_tokens="2M",
     )

@@ -101,9 +101,7 @@ def explain(error: OSError, path: Path) -> str:
     if code in (errno.ENOSPC, errno.EDQUOT):
         free = _free_bytes(path)
         left = f" ({free / 1e6:,.1f} MB free)" if free is not None else ""
-        return (
-            f"{place}: {cause}{left}; free some space or give another --work, then run the same command again"
-        )
+        return f"{place}: {cause}{left}; free some space or give another --work, then run the same command again"
     return f"{place}: {cause}"
 
 
@@ -196,20 +194,14 @@ def _glob(pattern: str, root: Path) -> list[Found]:
         base = base.joinpath(*parts[:wild])
         prefix += "".join(f"{part}/" for part in parts[:wild])
         tail = str(Path(*parts[wild:]))
-        return [
-            Found(prefix + path.relative_to(base).as_posix(), path)
-            for path in base.glob(tail)
-            if path.is_file()
-        ]
+        return [Found(prefix + path.relative_to(base).as_posix(), path) for path in base.glob(tail) if path.is_file()]
     return [Found(prefix + Path(rest).as_posix(), path) for path in paths if path.exists()]
 
 
 def _no_match(pattern: str, root: Path) -> str:
     _, base, rest = _split_root(pattern, root)
     if _GLOB_CHARACTERS & set(rest):
-        return (
-            f"no file matches {pattern!r} under {base}; check the pattern, or give the data root with --data"
-        )
+        return f"no file matches {pattern!r} under {base}; check the pattern, or give the data root with --data"
     place = (base / rest).parent
     if not place.is_dir():
         return f"{base / rest}: no such file (nor the folder {place}); give the data root with --data"
@@ -240,9 +232,7 @@ def only_run(work: Path) -> Iterator[None]:
                 f"{work} is in use by process {who.get('pid', '?')} ({who.get('command', 'another run')}); "
                 "wait for it to end, stop it, or give another --work"
             ) from None
-        raise BusyError(
-            f"{work} is in use by another run; wait for it to end, or give another --work"
-        ) from None
+        raise BusyError(f"{work} is in use by another run; wait for it to end, or give another --work") from None
     except OSError as error:
         raise StoreError(explain(error, work)) from error
     try:

@@ -29,15 +29,13 @@ def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
 
 @app.callback()
 def _root(
-    version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Show the version."
-    ),  # noqa: ARG001, FBT001, FBT003
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),  # noqa: ARG001, FBT001, FBT003
 ) -> None:
     """Hold the options of the program as a whole."""
 
 
 for module in (run, tokenize, bucket, plan, pack, verify, report, init):
-    app.command(epilog=module.EXAMPLE)(module.command)
+    app.command(name=module.__name__.rpartition(".")[2], epilog=module.EXAMPLE)(module.command)
 
 
 def main() -> None:

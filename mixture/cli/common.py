@@ -25,9 +25,7 @@ Work = Annotated[
 ]
 Data = Annotated[
     Path,
-    typer.Option(
-        "--data", metavar="DIR", help="What the recipe's paths are relative to.", envvar="MIXTURE_DATA"
-    ),
+    typer.Option("--data", metavar="DIR", help="What the recipe's paths are relative to.", envvar="MIXTURE_DATA"),
 ]
 Workers = Annotated[
     int, typer.Option("--workers", "-j", metavar="N", min=1, help="Processes.", show_default="all cores")
@@ -70,9 +68,7 @@ class Watch:
         columns = (
             TextColumn("{task.description:9}"),
             BarColumn(),
-            TextColumn(
-                "{task.percentage:3.0f}%  {task.fields[done]} {task.fields[unit]}  {task.fields[rate]}/s  left"
-            ),
+            TextColumn("{task.percentage:3.0f}%  {task.fields[done]} {task.fields[unit]}  {task.fields[rate]}/s  left"),
             TimeRemainingColumn(),
         )
         self._bar = Progress(*columns, console=self._console, transient=True)

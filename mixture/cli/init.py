@@ -29,9 +29,7 @@ def command(
         bool,
         typer.Option("--train-tokenizer", help="Train a SentencePiece model on a sample of the sources."),
     ] = False,
-    vocabulary: Annotated[
-        int, typer.Option("--vocab-size", min=300, help="Size of the trained vocabulary.")
-    ] = 8192,
+    vocabulary: Annotated[int, typer.Option("--vocab-size", min=300, help="Size of the trained vocabulary.")] = 8192,
     sample: Annotated[str, typer.Option("--sample", help="Bytes of text to train on.")] = "20M",
     budget: Annotated[str, typer.Option("--budget", help="Tokens to write.")] = "20M",
     data: Data = DATA,
@@ -49,9 +47,7 @@ def command(
         name = recipe.name.removesuffix(".yaml").removesuffix(".yml")
         if not sources:
             if train_tokenizer or tokenizer:
-                raise typer.BadParameter(
-                    "a tokenizer goes with --source NAME=GLOB; the quick start uses bytes"
-                )
+                raise typer.BadParameter("a tokenizer goes with --source NAME=GLOB; the quick start uses bytes")
             made = scaffold.write(recipe, scaffold.quickstart(name), replace=force)
         else:
             model = f"tokenizers/{name}.model" if train_tokenizer else tokenizer

@@ -31,9 +31,7 @@ def command(
     lock: LockPath = None,
     shards: Annotated[
         Path | None,
-        typer.Option(
-            "--shards", metavar="DIR", help="Where the shards are.", show_default="in the work directory"
-        ),
+        typer.Option("--shards", metavar="DIR", help="Where the shards are.", show_default="in the work directory"),
     ] = None,
     as_json: Json = False,
     debug: Debug = False,

@@ -70,7 +70,5 @@ def read(name: str, file: InputFile, reading: Reading, start: int = 0, step: int
 
 def _format(name: str) -> Format:
     if name not in FORMATS:
-        raise InputError(
-            f"no format is named {name!r}; {nearest(name, FORMATS)} (known: {', '.join(FORMATS)})"
-        )
+        raise InputError(f"no format is named {name!r}; {nearest(name, FORMATS)} (known: {', '.join(FORMATS)})")
     return FORMATS[name]()

@@ -61,9 +61,7 @@ def _mapped(file: InputFile) -> Iterator[tuple[pa.NativeFile, bool]]:
         yield source, head.startswith(_FILE_MAGIC)
 
 
-def _cut(
-    batches: Iterator[pa.RecordBatch], reading: Reading
-) -> Iterator[list[spans.Stretch[pa.RecordBatch]]]:
+def _cut(batches: Iterator[pa.RecordBatch], reading: Reading) -> Iterator[list[spans.Stretch[pa.RecordBatch]]]:
     def measure(batch: pa.RecordBatch) -> tuple[int, int]:
         return batch.num_rows, fields.arrow_column(batch, reading.text).nbytes
 

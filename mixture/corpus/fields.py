@@ -105,16 +105,12 @@ def arrow_path(schema: pa.Schema, name: str) -> tuple[str, ...] | None:
 
 def arrow_type(schema: pa.Schema, path: tuple[str, ...]) -> pa.DataType | None:
     """Return the type at the end of a way through nested structs, or None where it leads nowhere."""
-    here: pa.DataType | None = None
-    for depth, part in enumerate(path):
-        if depth == 0:
-            index = schema.get_field_index(part)
-            here = schema.field(index).type if index >= 0 else None
-        elif pa.types.is_struct(here):
-            index = here.get_field_index(part)
-            here = here.field(index).type if index >= 0 else None
-        else:
+    here: Any = pa.struct(list(schema))
+    for part in path:
+        index = here.get_field_index(part) if pa.types.is_struct(here) else -1
+        if index < 0:
             return None
+        here = here.field(index).type
     return here
 
 
@@ -135,9 +131,7 @@ def plain(column: pa.Array) -> pa.Array:
     if isinstance(column, pa.ExtensionArray):
         return plain(column.storage)
     if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
-        return plain(
-            pc.run_end_decode(column) if pa.types.is_run_end_encoded(kind) else column.dictionary_decode()
-        )
+        return plain(pc.run_end_decode(column) if pa.types.is_run_end_encoded(kind) else column.dictionary_decode())
     if pa.types.is_string(kind) or pa.types.is_string_view(kind):
         return column.cast(pa.large_string())
     if pa.types.is_nested(kind):

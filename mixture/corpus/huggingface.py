@@ -49,9 +49,7 @@ def read(file: InputFile, reading: Reading, start: int = 0, step: int = 1) -> It
             yield verdict.chunk_of_batches(index, file, reading, first_row, [table])
 
 
-def _tables(
-    file: InputFile, data: Any, reading: Reading, start: int, step: int
-) -> Iterator[tuple[int, int, pa.Table]]:
+def _tables(file: InputFile, data: Any, reading: Reading, start: int, step: int) -> Iterator[tuple[int, int, pa.Table]]:
     rows = _chunk_rows(file, data, reading)
     wanted = data.select_columns(_roots(data.features.arrow_schema, reading)).with_format("arrow")
     for index in range(start, -(-len(data) // rows), step):
@@ -71,8 +69,9 @@ def _chunk_rows(file: InputFile, data: Any, reading: Reading) -> int:
     """Return how many rows make about `CHUNK_BYTES` of text."""
     schema = data.features.arrow_schema
     verdict.check_schema(file, schema, reading)
-    size = data.data.table.column(_roots(schema, reading)[0]).nbytes
-    return max(min(documents.CHUNK_BYTES * len(data) // max(size, 1), len(data)), 1)
+    rows = len(data)
+    size = int(data.data.table.column(_roots(schema, reading)[0]).nbytes)
+    return max(min(documents.CHUNK_BYTES * rows // max(size, 1), rows), 1)
 
 
 def _roots(schema: pa.Schema, reading: Reading) -> list[str]:
@@ -94,9 +93,7 @@ def _load(file: InputFile, reading: Reading) -> Any:
         if "hub" not in options and any((file.path / name).is_file() for name in _SAVED):
             return _split_of(file, datasets.load_from_disk(str(file.path)), options)
         if "hub" not in options and not file.path.is_dir():
-            raise InputError(
-                f"{file.name}: no such folder; give a data set's folder, or `hub:` and `revision:`"
-            )
+            raise InputError(f"{file.name}: no such folder; give a data set's folder, or `hub:` and `revision:`")
         return datasets.load_dataset(
             options.get("hub", str(file.path)),
             name=options.get("config"),
@@ -112,9 +109,7 @@ def _split_of(file: InputFile, data: Any, options: dict[str, str]) -> Any:
         return data
     split = options.get("split", "train")
     if split not in data:
-        raise InputError(
-            f"{file.name}: no split {split!r}; {nearest(split, data)} (known: {', '.join(data)})"
-        )
+        raise InputError(f"{file.name}: no split {split!r}; {nearest(split, data)} (known: {', '.join(data)})")
     return data[split]
 
 
@@ -146,6 +141,6 @@ def _explained(file: InputFile, reading: Reading) -> Iterator[None]:
             ) from error
         raise InputError(
             f"{options['hub']} at revision {options.get('revision', 'main')}: cannot be loaded from the hub ({cause}); "
-            "check the network, the name, the revision, `config:` and `split:`, or download it once and give its folder "
-            "under `paths:`"
+            "check the network, the name, the revision, `config:` and `split:`, or download it once and give its "
+            "folder under `paths:`"
         ) from error

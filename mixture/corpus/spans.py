@@ -5,6 +5,7 @@ groups of 3, 4, 20, 1 MB, chunks of 8 MB  ->  [0, 1], [2: 1st third], [2: 2nd th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias, TypeVar
 
@@ -13,9 +14,7 @@ Item = TypeVar("Item")
 Stretch: TypeAlias = tuple[Item, int, int]
 
 
-def cut(
-    items: Iterable[Item], measure: Callable[[Item], tuple[int, int]], limit: int
-) -> Iterator[list[Stretch[Item]]]:
+def cut(items: Iterable[Item], measure: Callable[[Item], tuple[int, int]], limit: int) -> Iterator[list[Stretch[Item]]]:
     """Divide consecutive groups of rows into chunks of about `limit` bytes.
 
     Args:
@@ -41,7 +40,7 @@ def cut(
             continue
         pieces = min(-(-size // limit), rows)
         edges = [rows * piece // pieces for piece in range(pieces + 1)]
-        for start, stop in zip(edges, edges[1:], strict=False):
+        for start, stop in itertools.pairwise(edges):
             yield [(item, start, stop)]
     if shared:
         yield shared

@@ -1,6 +1,6 @@
-"""Which rows hold a document, and the sentence for the first that does not.
+r"""Which rows hold a document, and the sentence for the first that does not.
 
-text        "Emma …"   null        ""           b"\\xff"
+text        "Emma …"   null        ""           b"\xff"
 verdict     document   null text   empty text   not UTF-8
 """
 
@@ -26,6 +26,17 @@ def shown(row: bytes | memoryview) -> str:
     return "".join(c if c.isprintable() else "\N{MIDDLE DOT}" for c in text)
 
 
+def unfit(text: pa.LargeBinaryArray, limit: int) -> dict[int, Reason]:
+    """Return the rows of a text column that are null, empty or too long, with the reason, in row order."""
+    offsets = np.frombuffer(text.buffers()[1] or bytes(8), dtype=np.int64)[text.offset :][: len(text) + 1]
+    lengths = np.diff(offsets)
+    if text.null_count:
+        lengths[pc.is_null(text).to_numpy(zero_copy_only=False)] = -1
+    reasons: dict[int, Reason] = {-1: "null text", 0: "empty text"}
+    bad = np.flatnonzero((lengths <= 0) | (lengths > limit)).tolist()
+    return {row: reasons.get(int(lengths[row]), "over the size limit") for row in bad}
+
+
 def faults(text: pa.LargeBinaryArray, limit: int) -> dict[int, Reason]:
     """Return the rows of a text column that hold no document, with the reason, in row order.
 
@@ -33,12 +44,7 @@ def faults(text: pa.LargeBinaryArray, limit: int) -> dict[int, Reason]:
         text: one text per row.
         limit: most bytes that a text may have.
     """
-    lengths = np.asarray(pc.fill_null(pc.binary_length(text), -1))
-    found: dict[int, Reason] = {}
-    if len(text) and (lengths.min() <= 0 or lengths.max() > limit):
-        for row in np.flatnonzero((lengths <= 0) | (lengths > limit)).tolist():
-            length = int(lengths[row])
-            found[row] = "null text" if length < 0 else "empty text" if length == 0 else "over the size limit"
+    found = unfit(text, limit)
     try:
         text.view(pa.large_string()).validate(full=True)
     except (pa.ArrowInvalid, UnicodeDecodeError):
@@ -94,9 +100,7 @@ def chunk_of_batches(
 
 def _columns(batches: Sequence[pa.RecordBatch | pa.Table], names: tuple[str, ...], rows: int) -> pa.Table:
     arrays = [
-        pa.chunked_array(
-            [fields.plain(fields.arrow_column(batch, name)) for batch in batches]
-        ).combine_chunks()
+        pa.chunked_array([fields.plain(fields.arrow_column(batch, name)) for batch in batches]).combine_chunks()
         for name in names
     ]
     return table_of(arrays, names, rows)

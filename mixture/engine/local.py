@@ -37,9 +37,7 @@ class Local:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stop()
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Any]]:
@@ -62,9 +60,7 @@ class Local:
 
     def _run_in_pool(self, tasks: dict[int, Task]) -> Iterator[tuple[int, Any]]:
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                self.workers, mp_context=get_context("spawn"), initializer=_start_worker
-            )
+            self._pool = ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"), initializer=_start_worker)
         # One task waits for each that runs, no more: an error stops the rest before they start.
         most = 2 * self.workers
         waiting = iter(list(tasks.items()))

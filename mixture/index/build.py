@@ -91,8 +91,7 @@ def bucket(recipe: Recipe, store: Store, workspace: Workspace, progress: Progres
 def _key(recipe: Recipe, store: Store) -> str:
     rules = [[s.name, s.domain.model_dump(mode="json"), list(s.carry)] for s in recipe.sources]
     parts = [
-        [part.unit.source.name, part.name, [f.name for f in part.unit.files], part.columns]
-        for part in store.parts
+        [part.unit.source.name, part.name, [f.name for f in part.unit.files], part.columns] for part in store.parts
     ]
     how = {"version": _FORMAT_VERSION, "duplicates": recipe.duplicates, "bad": recipe.on_bad_row == "skip"}
     return fingerprint({"store": store.folder.name, "how": how, "rules": rules, "parts": parts})
@@ -173,9 +172,7 @@ def _part_rows(part: StoredPart, rank: int, schema: pa.Schema, recipe: Recipe) -
     return _without_domainless(table, recipe, source)
 
 
-def _domains(
-    source: Source, columns: pa.Table | None, names: pa.Array, number: np.ndarray[Any, Any]
-) -> pa.Array:
+def _domains(source: Source, columns: pa.Table | None, names: pa.Array, number: np.ndarray[Any, Any]) -> pa.Array:
     rule = source.domain
     if rule.field is not None and columns is not None:
         column = columns[rule.field].combine_chunks()
@@ -214,9 +211,7 @@ def _without_domainless(table: pa.Table, recipe: Recipe, source: Source) -> tupl
     return (table.filter(pc.invert(lacking)) if count else table), count
 
 
-def _sort(
-    staging: Path, target: Path, schema: pa.Schema, carried: Sequence[str], *, keep: bool
-) -> dict[str, Any]:
+def _sort(staging: Path, target: Path, schema: pa.Schema, carried: Sequence[str], *, keep: bool) -> dict[str, Any]:
     """Write the sorted index; return its record."""
     spill = target.parent / "spill"
     extra = "".join(f', "{name}"' for name in carried)
@@ -238,8 +233,7 @@ def _sort(
     record = {"documents": 0, "tokens": 0}
     digest = _Digest()
     with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(spill)}) as db:
-        total = db.execute("SELECT count(*) FROM read_parquet(?)", [str(staging)]).fetchone()
-        reader = db.execute(query, [str(staging)]).to_arrow_reader(_ROWS_AT_ONCE)
+        reader = db.sql(query, params=[str(staging)]).to_arrow_reader(_ROWS_AT_ONCE)
         with (
             publish(target) as out,
             pq.ParquetWriter(
@@ -251,8 +245,7 @@ def _sort(
                 digest.add(table)
                 record["documents"] += len(table)
                 record["tokens"] += pc.sum(table["n_tokens"]).as_py() or 0
-    read = total[0] if total else 0
-    repeats = digest.repeats if keep else read - record["documents"]
+    repeats = digest.repeats if keep else pq.read_metadata(staging).num_rows - record["documents"]
     return record | {"duplicates": repeats, "digest": digest.hexdigest()}
 
 

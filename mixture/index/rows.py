@@ -46,8 +46,7 @@ class Rows:
         """Return the rows at a mask or at positions."""
         places = np.flatnonzero(where) if where.dtype == np.bool_ else where
         columns = [
-            getattr(self, name)[places]
-            for name in ("hi", "lo", "domain", "tokens", "occurrence", "occurrences")
+            getattr(self, name)[places] for name in ("hi", "lo", "domain", "tokens", "occurrence", "occurrences")
         ]
         return Rows(*columns, table=self.table.take(pa.array(places)))
 
@@ -58,9 +57,7 @@ class IndexReader:
     def __init__(self, path: Path, domains: Sequence[str]) -> None:
         self._file = pq.ParquetFile(path)
         self._domains = pa.array(domains, pa.string())
-        self._first = np.array(
-            [self._first_id(group) for group in range(self._file.num_row_groups)], np.uint64
-        )
+        self._first = np.array([self._first_id(group) for group in range(self._file.num_row_groups)], np.uint64)
 
     @functools.cached_property
     def most_occurrences(self) -> int:
@@ -96,7 +93,5 @@ class IndexReader:
         table = self._file.read_row_groups(list(groups), columns=names)
         hi, lo = id_words(table["doc_id"])
         domain = pc.index_in(table["domain"], self._domains).to_numpy().astype(np.int64)
-        numbers = [
-            table[name].to_numpy().astype(np.int64) for name in ("n_tokens", "occurrence", "occurrences")
-        ]
+        numbers = [table[name].to_numpy().astype(np.int64) for name in ("n_tokens", "occurrence", "occurrences")]
         return Rows(hi, lo, domain, *numbers, table=table.select(list(columns)))

@@ -154,18 +154,14 @@ def thresholds(
     rest = quota - epochs * held
     before = np.cumsum(histogram.tokens, axis=1)
     # The bin in which the running sum first reaches the rest; the documents of all earlier bins are drawn whole.
-    last = np.array(
-        [int(np.searchsorted(before[c], rest[c], "left")) if rest[c] else -1 for c in range(cells.cells)]
-    )
+    last = np.array([int(np.searchsorted(before[c], rest[c], "left")) if rest[c] else -1 for c in range(cells.cells)])
     candidates = _collect(batches, cells, seed, last)
     found: list[Threshold] = []
     for c in range(cells.cells):
         count = int(histogram.documents[c].sum())
         if not rest[c]:
             touched = epochs[c] > 0
-            found.append(
-                Threshold(int(epochs[c]), None, 0, count if touched else 0, int(held[c]) if touched else 0)
-            )
+            found.append(Threshold(int(epochs[c]), None, 0, count if touched else 0, int(held[c]) if touched else 0))
             continue
         done = int(before[c, last[c]] - histogram.tokens[c, last[c]])
         drawn = int(histogram.documents[c, : last[c]].sum())
@@ -180,9 +176,7 @@ def thresholds(
 Candidates = list[tuple[int, int, int, int, int]]
 
 
-def _collect(
-    batches: Callable[[], Iterable[Rows]], cells: CellMap, seed: int, last: Counts
-) -> list[Candidates]:
+def _collect(batches: Callable[[], Iterable[Rows]], cells: CellMap, seed: int, last: Counts) -> list[Candidates]:
     """Return (draw, hi, lo, occurrence, tokens) of the documents in each cell's last bin."""
     found: list[Candidates] = [[] for _ in range(cells.cells)]
     if (last < 0).all():
@@ -225,9 +219,7 @@ def appearances(
     columns = np.array([t.at if t.at else (0, 0, 0, 0) for t in found], np.uint64)[safe].T
     partial = np.array([t.at is not None for t in found])[safe]
     below, equal = np.zeros(len(rows), bool), np.ones(len(rows), bool)
-    for mine, limit in zip(
-        (draws, rows.hi, rows.lo, rows.occurrence.astype(np.uint64)), columns, strict=True
-    ):
+    for mine, limit in zip((draws, rows.hi, rows.lo, rows.occurrence.astype(np.uint64)), columns, strict=True):
         below |= equal & (mine < limit)
         equal &= mine == limit
     epochs = np.array([t.epochs for t in found], np.int64)[safe]

@@ -54,9 +54,7 @@ def plan_file(folder: Path, shard: int) -> Path:
     return folder / f"shard-{shard:05d}.parquet"
 
 
-def plan(
-    recipe: Recipe, store: Store, index: Index, workspace: Workspace, lock_path: Path, progress: Progress
-) -> Plan:
+def plan(recipe: Recipe, store: Store, index: Index, workspace: Workspace, lock_path: Path, progress: Progress) -> Plan:
     """Plan a recipe's stream and write its lock.
 
     Raises:
@@ -191,6 +189,4 @@ def read_rows(folder: Path, shard: int) -> pa.Table:
     try:
         return pq.read_table(path)
     except (FileNotFoundError, pa.ArrowInvalid, OSError) as error:
-        raise LockError(
-            f"{path}: this plan is missing or damaged ({error}); run `mixture plan` again"
-        ) from error
+        raise LockError(f"{path}: this plan is missing or damaged ({error}); run `mixture plan` again") from error

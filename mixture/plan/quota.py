@@ -112,9 +112,7 @@ def domain_shares(mix: Mix, supply: Supply) -> npt.NDArray[np.float64]:
     given = [mix.of(name).share for name in supply.domains]
     if all(share is None for share in given):
         return _normal(
-            np.array(
-                [t if name in mix.domains else 0 for t, name in zip(tokens, supply.domains, strict=True)]
-            )
+            np.array([t if name in mix.domains else 0 for t, name in zip(tokens, supply.domains, strict=True)])
         )
     return _normal(np.array([share or 0.0 for share in given]))
 
@@ -195,10 +193,7 @@ def largest_budget(mix: Mix, supply: Supply, budget: int, sequence: int) -> int:
 def _shortage(mix: Mix, supply: Supply, budget: int, sequence: int, wanted: Counts) -> str:
     most = capacity(mix, supply)
     short = [
-        (d, k)
-        for d in range(len(supply.domains))
-        for k in range(len(supply.buckets))
-        if wanted[d, k] > most[d, k]
+        (d, k) for d in range(len(supply.domains)) for k in range(len(supply.buckets)) if wanted[d, k] > most[d, k]
     ]
     cells = "; ".join(_cell(supply, d, k, int(wanted[d, k]), int(most[d, k])) for d, k in short)
     feasible = largest_budget(mix, supply, budget, sequence)
@@ -211,9 +206,7 @@ def _shortage(mix: Mix, supply: Supply, budget: int, sequence: int, wanted: Coun
     names = ", ".join(dict.fromkeys(supply.domains[d] for d, _ in short))
     options.append(f"a smaller share or a gentler length rule for {names}, or more such documents")
     count = "1 cell holds" if len(short) == 1 else f"{len(short)} cells hold"
-    return (
-        f"{count} less than the recipe wants of {budget:,} tokens: {cells}. Options: {'; or '.join(options)}"
-    )
+    return f"{count} less than the recipe wants of {budget:,} tokens: {cells}. Options: {'; or '.join(options)}"
 
 
 def _cell(supply: Supply, domain: int, bucket: int, wanted: int, most: int) -> str:

@@ -80,9 +80,7 @@ def _copy_rows(index: IndexReader, drawn: Drawn, number: int, copy: int) -> Iter
             yield _table(rows, here, size, copy, drawn)
 
 
-def _table(
-    rows: Rows, here: npt.NDArray[np.bool_], size: npt.NDArray[np.int64], copy: int, drawn: Drawn
-) -> pa.Table:
+def _table(rows: Rows, here: npt.NDArray[np.bool_], size: npt.NDArray[np.int64], copy: int, drawn: Drawn) -> pa.Table:
     chosen, size = rows.take(here), size[here]
     count = len(chosen)
     keys = np.array([key(0, f"domain {name}") for name in drawn.domains], np.uint64)
@@ -90,9 +88,7 @@ def _table(
     columns: dict[str, Any] = {
         "doc_id": id_array(chosen.hi, chosen.lo),
         "source": chosen.table["source"],
-        "domain": pa.DictionaryArray.from_arrays(
-            pa.array(chosen.domain, pa.int32()), pa.array(drawn.domains)
-        ),
+        "domain": pa.DictionaryArray.from_arrays(pa.array(chosen.domain, pa.int32()), pa.array(drawn.domains)),
         "part": chosen.table["part"],
         "row": chosen.table["row"],
         "doc_start": np.full(count, -drawn.prefix, np.int64),
@@ -124,9 +120,7 @@ def stream(index: IndexReader, drawn: Drawn, shard_tokens: int) -> Iterator[pa.T
         yield pa.concat_tables(held).combine_chunks()
 
 
-def _split(
-    table: pa.Table, starts: npt.NDArray[np.int64], size: npt.NDArray[np.int64], shard_tokens: int
-) -> pa.Table:
+def _split(table: pa.Table, starts: npt.NDArray[np.int64], size: npt.NDArray[np.int64], shard_tokens: int) -> pa.Table:
     """Add positions, and cut each row where it crosses a border between shards."""
     stops = starts + size
     pieces = np.where(size > 0, (stops - 1) // shard_tokens - starts // shard_tokens + 1, 0)
@@ -143,11 +137,7 @@ def _split(
     }
     for name, values in made.items():
         at = cut.schema.get_field_index(name)
-        cut = (
-            cut.add_column(0, name, pa.array(values))
-            if at < 0
-            else cut.set_column(at, name, pa.array(values))
-        )
+        cut = cut.add_column(0, name, pa.array(values)) if at < 0 else cut.set_column(at, name, pa.array(values))
     return cut.select(schemas.PLAN.names).cast(schemas.PLAN)
 
 

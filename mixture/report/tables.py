@@ -47,9 +47,7 @@ def mixture_table(lock: Lock) -> RenderableType:
     domains = list(dict.fromkeys(cell["domain"] for cell in lock.cells))
     cells = {(cell["domain"], cell["bucket"]): cell for cell in lock.cells}
     supply, out = _sums(lock.cells, "supply_tokens"), _sums(lock.cells, _after(lock))
-    table = Table(
-        title=_title(lock), title_justify="left", header_style="bold", row_styles=("", ""), pad_edge=False
-    )
+    table = Table(title=_title(lock), title_justify="left", header_style="bold")
     table.add_column("domain", no_wrap=True)
     table.add_column("share %", justify="right", no_wrap=True)
     for bucket in buckets:
@@ -73,9 +71,7 @@ def mixture_table(lock: Lock) -> RenderableType:
     table.add_row("all", "", *everything, *_tail(lock, lock.cells), style="bold")
     return Group(
         table,
-        Text(
-            "before → after; lengths in percent of their domain; epochs: mean, and the most of a cell", "dim"
-        ),
+        Text("before → after; lengths in percent of their domain; epochs: mean, and the most of a cell", "dim"),
     )
 
 
@@ -115,9 +111,7 @@ def lock_facts(lock: Lock) -> RenderableType:
     rejected = sum(documents["rejected"].values())
     facts = [("documents", f"{documents['read']:,} read = {_fates(documents, rejected)}")]
     if rejected:
-        facts.append(
-            ("rejected", ", ".join(f"{count:,} {reason}" for reason, count in documents["rejected"].items()))
-        )
+        facts.append(("rejected", ", ".join(f"{count:,} {reason}" for reason, count in documents["rejected"].items())))
     held = documents["held_out"]
     if held:
         total = sum(entry["documents"] for entry in held.values())
@@ -137,9 +131,7 @@ def lock_facts(lock: Lock) -> RenderableType:
     text = f"{short(repeated)} tokens ({share(repeated, stream['tokens'])} %)" if repeated else "nothing"
     facts.append(("repeats", f"{text}; no document more than {max(1, -(-most // 1)):.0f} times"))
     if stream["rounded_off"]:
-        facts.append(
-            ("rounding", f"{stream['rounded_off']:,} of {stream['budget']:,} tokens do not fill a sequence")
-        )
+        facts.append(("rounding", f"{stream['rounded_off']:,} of {stream['budget']:,} tokens do not fill a sequence"))
     cut = sum(bool(c["cut"]) for c in lock.cells)
     facts.append(
         (
@@ -181,9 +173,7 @@ def census_table(census: Census) -> RenderableType:
     for name in ("domain", "documents", "tokens", "mean"):
         table.add_column(name, justify="left" if name == "domain" else "right", no_wrap=True)
     for low, high in columns:
-        table.add_column(
-            f"<{show_length(1 << high)}" if low is None else f"{show_length(1 << low)}+", justify="right"
-        )
+        table.add_column(f"<{show_length(1 << high)}" if low is None else f"{show_length(1 << low)}+", justify="right")
     for domain in census.domains:
         mine = [c for c in census.cells if c.domain == domain]
         documents, tokens = sum(c.documents for c in mine), sum(c.tokens for c in mine)
@@ -203,7 +193,5 @@ def where_next(recipe: Path, lock: Path, folder: Path) -> RenderableType:
     table.add_row("shards", str(folder))
     table.add_row("lock", f"{lock} (commit it: it proves what came out)")
     table.add_row("open", f'datasets.load_dataset("arrow", data_files="{folder}/*.arrow")')
-    table.add_row(
-        "next", f"mixture verify {recipe}, or change the recipe and run again: no text is tokenized twice"
-    )
+    table.add_row("next", f"mixture verify {recipe}, or change the recipe and run again: no text is tokenized twice")
     return table

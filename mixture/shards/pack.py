@@ -73,9 +73,7 @@ def pack(
     for task, _ in engine.run(missing):
         progress.advance(task.weight)
     progress.finish()
-    lock = _completed(
-        recipe, plan.lock, [read_json(record_path(Path(task.arguments["target"]))) for task in tasks]
-    )
+    lock = _completed(recipe, plan.lock, [read_json(record_path(Path(task.arguments["target"]))) for task in tasks])
     if plan.lock.packed:
         _hold_to(plan.lock, lock, lock_path)
     else:

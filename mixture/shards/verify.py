@@ -105,21 +105,15 @@ def check_shard(path: str, facts: dict[str, Any], geometry: dict[str, Any]) -> d
     if first != facts["sequences"]:
         raise VerifyError(f"{shard}: {first:,} rows, the lock says {facts['sequences']:,}; {_REMEDY}")
     if not sound:
-        where = (
-            "no row differs, so the damage lies between the rows" if expected else "its record is gone too"
-        )
-        raise VerifyError(
-            f"{shard}: its bytes do not have the hash in the lock, {facts['hash']} ({where}); {_REMEDY}"
-        )
+        where = "no row differs, so the damage lies between the rows" if expected else "its record is gone too"
+        raise VerifyError(f"{shard}: its bytes do not have the hash in the lock, {facts['hash']} ({where}); {_REMEDY}")
     return {"cells": {domain: tokens.tolist() for domain, tokens in cells.items()}}
 
 
 _REMEDY = "remove it and run `mixture pack` to write it again"
 
 
-def _check_rows(
-    shard: Path, batch: pa.RecordBatch, first: int, expected: Sequence[str], how: Geometry
-) -> None:
+def _check_rows(shard: Path, batch: pa.RecordBatch, first: int, expected: Sequence[str], how: Geometry) -> None:
     ids = batch.column("input_ids").flatten().to_numpy()
     beyond = np.flatnonzero(ids >= how.n_vocab)
     if len(beyond):
@@ -177,9 +171,7 @@ def _batch_cells(batch: pa.RecordBatch, how: Geometry) -> dict[str, list[int]]:
     coded = spans.field("domain").dictionary_encode()
     size = (spans.field("stop").to_numpy() - spans.field("start").to_numpy()).astype(np.int64)
     domain = coded.indices.to_numpy().astype(np.int64)
-    return sum_cells(
-        domain, coded.dictionary.to_pylist(), spans.field("doc_length").to_numpy(), size, how.edges
-    )
+    return sum_cells(domain, coded.dictionary.to_pylist(), spans.field("doc_length").to_numpy(), size, how.edges)
 
 
 def _check_cells(recipe: Recipe, lock: Lock, reports: Sequence[dict[str, Any]]) -> None:
@@ -197,9 +189,7 @@ def _check_cells(recipe: Recipe, lock: Lock, reports: Sequence[dict[str, Any]]) 
             )
     total = sum(written.values())
     if total != lock.stream["tokens"]:
-        raise VerifyError(
-            f"the shards hold {total:,} tokens, the budget is {lock.stream['tokens']:,} (law 2)"
-        )
+        raise VerifyError(f"the shards hold {total:,} tokens, the budget is {lock.stream['tokens']:,} (law 2)")
 
 
 def _check_copies(recipe: Recipe, folder: Path, lock: Lock) -> tuple[int, int]:
@@ -221,10 +211,7 @@ def _check_copies(recipe: Recipe, folder: Path, lock: Lock) -> tuple[int, int]:
         pl.col("copy").n_unique(), pl.col("shard").first(), pl.col("row").first()
     )
     if recipe.duplicates == "keep-first":
-        caps = {
-            name: recipe.mix.of(name).max_epochs or recipe.mix.max_epochs
-            for name in copies["domain"].unique()
-        }
+        caps = {name: recipe.mix.of(name).max_epochs or recipe.mix.max_epochs for name in copies["domain"].unique()}
         over = copies.filter(pl.col("copy") > pl.col("domain").replace_strict(caps, return_dtype=pl.UInt32))
         if len(over):
             row = over.row(0, named=True)

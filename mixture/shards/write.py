@@ -87,8 +87,7 @@ class ShardRows:
         """Take the columns of a plan's table."""
         table = table.combine_chunks()
         numbers = [
-            table[name].to_numpy().astype(np.int64)
-            for name in ("doc_start", "doc_stop", "doc_length", "copy", "row")
+            table[name].to_numpy().astype(np.int64) for name in ("doc_start", "doc_stop", "doc_length", "copy", "row")
         ]
         coded = [_coded(table[name]) for name in ("part", "domain")]
         (part, parts), (domain, domains) = coded
@@ -220,13 +219,12 @@ def hash_rows(batch: pa.RecordBatch) -> list[str]:
     lists = batch.column("spans")
     spans = lists.flatten()
     numbers = [
-        spans.field(name).to_numpy().astype("<i8")
-        for name in ("start", "stop", "doc_offset", "doc_length", "copy")
+        spans.field(name).to_numpy().astype("<i8") for name in ("start", "stop", "doc_offset", "doc_length", "copy")
     ]
     hi, lo = id_words(spans.field("doc_id"))
     # A domain enters by the hash of its name.
     coded = spans.field("domain").dictionary_encode()
-    names = np.array([xxhash.xxh3_64_intdigest(name) for name in coded.dictionary.to_pylist()], np.uint64)
+    names = np.array([xxhash.xxh3_64_intdigest(name.encode()) for name in coded.dictionary.to_pylist()], np.uint64)
     domain = names[coded.indices.to_numpy()] if len(names) else np.empty(0, np.uint64)
     packed = np.stack([*numbers, *(words.view("<i8") for words in (hi, lo, domain))], axis=1)
     borders = lists.offsets.to_numpy() - lists.offsets[0].as_py()

@@ -17,10 +17,10 @@ from typing import Any
 
 import xxhash
 
-from mixture.errors import TokenizerError, nearest
+from mixture.errors import TokenizerError
 from mixture.hashing import fingerprint
 from mixture.recipe import TokenizerSpec
-from mixture.tokens.backends import MAX_VOCAB, Backend, Unsupported, read_vocabulary
+from mixture.tokens.backends import MAX_VOCAB, Backend, Panic, Unsupported, no_panic, read_vocabulary
 from mixture.tokens.seams import LINE
 
 #: Ranks that a whole file of each known encoding holds: a file cut short is a different vocabulary.
@@ -82,14 +82,12 @@ class Tiktoken(Backend):
             TokenizerError: tiktoken's regular expression gives up (some hundred thousand spaces in a row).
         """
         try:
-            return self._encoding.encode_ordinary(text)
-        except BaseException as error:
-            # tiktoken panics, past `Exception`, when its pattern runs out of stack.
-            if type(error).__name__ != "PanicException":
-                raise
+            with no_panic():
+                return self._encoding.encode_ordinary(text)
+        except Panic:
             raise TokenizerError(
-                f"tiktoken cannot split a text of {len(text):,} characters that begins {text[:40]!r} (a stretch of white "
-                "space too long for its regular expression); leave the document out, or clean it"
+                f"tiktoken cannot split a text of {len(text):,} characters that begins {text[:40]!r} (a stretch of "
+                "white space too long for its regular expression); leave the document out, or clean it"
             ) from None
 
     def decode(self, tokens: list[int]) -> str:
@@ -127,10 +125,9 @@ def open_tiktoken(spec: TokenizerSpec, data: Path) -> Tiktoken:
     """
     name = spec.name or Path(spec.path or "").name.removesuffix(".tiktoken")
     if name not in RANK_COUNTS:
-        hint = nearest(name, RANK_COUNTS)
         raise TokenizerError(
-            f"tokenizer: {name!r} is not a known tiktoken encoding ({hint}); a rank file has no split pattern of its own, "
-            "so give tokenizer.name, or call the file after its encoding"
+            f"tokenizer: {name!r} is not a known tiktoken encoding (known: {', '.join(RANK_COUNTS)}); a rank file "
+            "has no split pattern of its own, so give tokenizer.name, or call the file after its encoding"
         )
     if spec.path is None:
         return Tiktoken(_download(name))
@@ -138,8 +135,8 @@ def open_tiktoken(spec: TokenizerSpec, data: Path) -> Tiktoken:
     ranks = _parse(read_vocabulary(path, "tiktoken rank file"), path)
     if len(ranks) != RANK_COUNTS[name]:
         raise TokenizerError(
-            f"{path}: {len(ranks):,} ranks where {name} has {RANK_COUNTS[name]:,}; the file is cut short, or is another "
-            "encoding's: fetch it again, or correct tokenizer.name"
+            f"{path}: {len(ranks):,} ranks where {name} has {RANK_COUNTS[name]:,}; the file is cut short, or is "
+            "another encoding's: fetch it again, or correct tokenizer.name"
         )
     return Tiktoken(_definition(name, lambda *_args, **_kwargs: ranks))
 
@@ -169,17 +166,14 @@ def _download(name: str) -> dict[str, Any]:
         return _definition(name)
     except (OSError, ValueError) as error:
         raise TokenizerError(
-            f"tokenizer: {name} cannot be downloaded ({type(error).__name__}); fetch {name}.tiktoken elsewhere and give "
-            "tokenizer.path"
+            f"tokenizer: {name} cannot be downloaded ({type(error).__name__}); fetch {name}.tiktoken elsewhere and "
+            "give tokenizer.path"
         ) from error
 
 
 def _rank_file(ranks: Mapping[bytes, int]) -> bytes:
     """Return the one spelling of a rank file: by rank, one line each."""
-    lines = [
-        b"%s %d\n" % (base64.b64encode(token), rank)
-        for token, rank in sorted(ranks.items(), key=lambda x: x[1])
-    ]
+    lines = [b"%s %d\n" % (base64.b64encode(token), rank) for token, rank in sorted(ranks.items(), key=lambda x: x[1])]
     return b"".join(lines)
 
 
@@ -211,6 +205,6 @@ def _check(ranks: Mapping[bytes, int], path: Path) -> None:
     missing = [byte for byte in range(256) if bytes([byte]) not in ranks]
     if missing:
         raise TokenizerError(
-            f"{path}: no rank for byte 0x{missing[0]:02x} ({len(missing)} of 256 bytes missing); the file is cut short or is "
-            "not a tiktoken rank file: fetch it again"
+            f"{path}: no rank for byte 0x{missing[0]:02x} ({len(missing)} of 256 bytes missing); the file is cut short "
+            "or is not a tiktoken rank file: fetch it again"
         )

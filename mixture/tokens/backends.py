@@ -8,9 +8,10 @@ A backend is the *reference*: slow, published by those who made the vocabulary, 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -33,6 +34,25 @@ MAX_VOCAB = 1 << 32
 
 class Unsupported(Exception):  # noqa: N818 - not an error: the reference does the work
     """The fast engine cannot stand in for this vocabulary; the message says why."""
+
+
+class Panic(Exception):  # noqa: N818 - what Rust calls it
+    """A library written in Rust gave up."""
+
+
+@contextlib.contextmanager
+def no_panic() -> Iterator[None]:
+    """Turn a Rust panic, which passes by every `except Exception`, into an exception.
+
+    Raises:
+        Panic: with the panic's message.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise Panic(str(error)) from None
 
 
 class Backend(ABC):
@@ -127,9 +147,7 @@ def buffers(texts: pa.LargeBinaryArray) -> tuple[I64, npt.NDArray[np.uint8]]:
     if len(texts) == 0 or starts is None:
         return np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.uint8)
     offsets = np.frombuffer(starts, dtype=np.int64, count=len(texts) + 1, offset=8 * texts.offset)
-    content = (
-        np.zeros(0, dtype=np.uint8) if data is None or data.size == 0 else np.frombuffer(data, dtype=np.uint8)
-    )
+    content = np.zeros(0, dtype=np.uint8) if data is None or data.size == 0 else np.frombuffer(data, dtype=np.uint8)
     return offsets, content
 
 

@@ -120,9 +120,7 @@ def tokenize(recipe: Recipe, workspace: Workspace, engine: Engine, progress: Pro
     tokenizer = _load(recipe.tokenizer.model_dump_json(), str(workspace.data), "auto")
     mismatch = workspace.store(tokenizer.fingerprint) / "mismatch.json"
     if mismatch.exists() and tokenizer.engine != "reference":
-        return _tokenize_with(
-            recipe, workspace, engine, progress, units, "reference", str(read_json(mismatch))
-        )
+        return _tokenize_with(recipe, workspace, engine, progress, units, "reference", str(read_json(mismatch)))
     try:
         return _tokenize_with(recipe, workspace, engine, progress, units, "auto", tokenizer.notice)
     except EngineMismatchError as error:
@@ -275,21 +273,15 @@ def _store_chunks(
     inputs: Sequence[InputFile],
     tokenizer: tokenizers.Tokenizer,
 ) -> dict[str, Any]:
-    text = (
-        pa.concat_arrays([chunk.text for _, chunk in chunks]) if chunks else pa.array([], pa.large_binary())
-    )
+    text = pa.concat_arrays([chunk.text for _, chunk in chunks]) if chunks else pa.array([], pa.large_binary())
     number = np.repeat([n for n, _ in chunks], [len(chunk.text) for _, chunk in chunks]).astype(np.int32)
     row = np.concatenate([np.empty(0, np.int64), *_rows_in_file(chunks)])
     offsets = (
-        np.frombuffer(text.buffers()[1], np.int64, len(text) + 1, 8 * text.offset)
-        if len(text)
-        else np.zeros(1, int)
+        np.frombuffer(text.buffers()[1], np.int64, len(text) + 1, 8 * text.offset) if len(text) else np.zeros(1, int)
     )
     whole = memoryview(text.buffers()[2] or b"") if len(text) else memoryview(b"")
     ids = document_ids(whole[a:b] for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True))
-    hi, lo = id_words(
-        pa.FixedSizeBinaryArray.from_buffers(schemas.DOC_ID, len(text), [None, pa.py_buffer(ids)])
-    )
+    hi, lo = id_words(pa.FixedSizeBinaryArray.from_buffers(schemas.DOC_ID, len(text), [None, pa.py_buffer(ids)]))
     # Equal texts have equal ids: the place in the input then decides, so that a part is the same whoever makes it.
     order = np.lexsort((row, number, lo, hi))
     text = text.take(pa.array(order))
@@ -364,9 +356,7 @@ def _parts(unit: Unit, workspace: Workspace, recipe: Recipe, folder: Path) -> It
         files = PartFiles(folder / unit.key, index)
         record = read_record(files)
         if record is None:
-            raise InputError(
-                f"{files.record}: this part's record is gone; remove {files.folder} and run again"
-            )
+            raise InputError(f"{files.record}: this part's record is gone; remove {files.folder} and run again")
         yield StoredPart(unit, files, record, tuple(first.tolist()), columns)
         first += record["rows"]
 

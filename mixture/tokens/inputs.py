@@ -20,11 +20,14 @@ from mixture.recipe import Recipe, Source
 from mixture.storage import Found, expand, explain, locate, read_json, write_json
 from mixture.workspace import Workspace
 
-#: Files under this many bytes share units …
+#: Files with less than this many bytes of text share units …
 SMALL_FILE = 16 << 20
-#: … which hold at most this many bytes, and about this many files at most.
+#: … which hold about this many bytes of text, and about this many files at most.
 UNIT_BYTES = 32 << 20
 _UNIT_FILES = 4096
+#: Text is about this much larger than a compressed file.
+_EXPANSION = 4
+_COMPRESSED = (".gz", ".zst", ".zstd", ".parquet")
 _HASH_TASK_BYTES = 1 << 30
 _FORMAT_VERSION = 1
 
@@ -58,9 +61,7 @@ def reading(recipe: Recipe, source: Source, workspace: Workspace) -> Reading:
     if source.format == "huggingface":
         options = {"split": source.split, "streaming": "true" if source.streaming else "false"}
         options |= {
-            k: v
-            for k, v in (("hub", source.hub), ("revision", source.revision), ("config", source.config))
-            if v
+            k: v for k, v in (("hub", source.hub), ("revision", source.revision), ("config", source.config)) if v
         }
         options["cache_dir"] = str(workspace.work / "huggingface")
     field = [source.domain.field] if source.domain.field else []
@@ -117,11 +118,12 @@ def _gather(source: Source, files: Sequence[InputFile]) -> Iterator[tuple[InputF
     group: list[InputFile] = []
     size = 0
     for file in files:
-        if source.format == "huggingface" or file.size >= SMALL_FILE:
+        text = file.size * (_EXPANSION if file.name.endswith(_COMPRESSED) else 1)
+        if source.format == "huggingface" or text >= SMALL_FILE:
             yield (file,)
             continue
         group.append(file)
-        size += file.size
+        size += text
         ends_here = int(file.digest[:8], 16) % _UNIT_FILES == 0
         if size >= UNIT_BYTES or ends_here:
             yield tuple(group)
@@ -179,7 +181,5 @@ def _hash_tasks(paths: Sequence[Path], stamps: dict[Path, list[Any]]) -> Iterato
         group.append(str(path))
         size += stamps[path][0]
         if size >= _HASH_TASK_BYTES or number == len(paths) - 1:
-            yield Task(
-                "mixture.tokens.inputs:hash_files", {"paths": group}, size, f"hash {Path(group[0]).name}"
-            )
+            yield Task("mixture.tokens.inputs:hash_files", {"paths": group}, size, f"hash {Path(group[0]).name}")
             group, size = [], 0

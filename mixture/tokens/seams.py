@@ -1,11 +1,11 @@
-"""Very long documents: cut at places where a tokenizer would stop anyway, tokenize the pieces, join.
+r"""Very long documents: cut at places where a tokenizer would stop anyway, tokenize the pieces, join.
 
 SentencePiece and tokenizers keep tens of bytes for each character of a text, and tiktoken's time grows faster than a
 stretch without breaks: a 100 MB document is cut into pieces of about half a million characters. Where a text may be
 cut depends on its characters alone, and each seam is tried before it is used: a window around it must give the same
 tokens whole as in two. A seam that fails is passed over; a text without any good seam stays whole.
 
-    "… the end.\\nThe next …"   →   "… the end.\\n" + "The next …"      (a regular expression splits there)
+    "… the end.\nThe next …"   →   "… the end.\n" + "The next …"      (a regular expression splits there)
     "… two words …"            →   "… two" + "words …"               (SentencePiece puts the space back itself)
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -50,9 +51,7 @@ def encode_long(text: str, cuts: Sequence[Cut], encode: Encode) -> npt.NDArray[n
     """Return the tokens of a text of any length, the same as `encode(text)`; shape (tokens,)."""
     if len(text) <= LONG_CHARACTERS:
         return np.asarray(encode(text), dtype=np.uint32)
-    return np.concatenate(
-        [np.asarray(encode(piece), dtype=np.uint32) for piece in pieces(text, cuts, encode)]
-    )
+    return np.concatenate([np.asarray(encode(piece), dtype=np.uint32) for piece in pieces(text, cuts, encode)])
 
 
 def pieces(text: str, cuts: Sequence[Cut], encode: Encode) -> Iterator[str]:
@@ -74,14 +73,10 @@ def pieces(text: str, cuts: Sequence[Cut], encode: Encode) -> Iterator[str]:
 
 def _next_seam(text: str, at: int, cut: Cut, encode: Encode) -> tuple[int, int] | None:
     """Return the end of the left piece and the start of the right one, at the first seam past `at` that holds."""
-    tries = 0
-    for match in cut.pattern.finditer(text, at):
+    for match in islice(cut.pattern.finditer(text, at), _TRIES):
         left, right = match.end(), match.end() + cut.drop
         if _holds(text, left, right, encode):
             return left, right
-        tries += 1
-        if tries == _TRIES:
-            return None
     return None
 
 

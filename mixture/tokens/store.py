@@ -126,9 +126,7 @@ def open_part(path: Path) -> OpenPart:
     try:
         batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
     except FileNotFoundError as error:
-        raise StoreError(
-            f"{path}: this part of the token store is gone; run `mixture tokenize` again"
-        ) from error
+        raise StoreError(f"{path}: this part of the token store is gone; run `mixture tokenize` again") from error
     except (pa.ArrowInvalid, OSError, IndexError) as error:
         raise StoreError(f"{path}: damaged ({error}); remove it and run `mixture tokenize` again") from error
     lists = batch.column("tokens")

@@ -1,0 +1,6 @@
+"""`python -m mixture`."""
+
+from mixture.cli import main
+
+if __name__ == "__main__":
+    main()
