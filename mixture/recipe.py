@@ -7,6 +7,7 @@ nor file formats enter its fingerprint.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -70,8 +71,9 @@ def show_length(value: int) -> str:
     return str(value)
 
 
-Tokens = Annotated[int, BeforeValidator(tokens)]
-Length = Annotated[int, BeforeValidator(length)]
+# The published schema knows the spellings that people use, besides what they are turned into.
+Tokens = Annotated[int, BeforeValidator(tokens, json_schema_input_type=int | str)]
+Length = Annotated[int, BeforeValidator(length, json_schema_input_type=int | str)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -147,9 +149,10 @@ class Source(_Part):
     split: str = Field("train", description="split of the data set")
     streaming: bool = Field(default=False, description="read the data set as a stream, without a local copy")
     text: str = Field("text", description="field that holds the text; dots reach into nested ones")
-    domain: Annotated[DomainRule, BeforeValidator(lambda v: _name_mapping(v, "constant"))] = Field(
-        description="a constant name, {field: a.b}, or {path: regular expression}"
-    )
+    domain: Annotated[
+        DomainRule,
+        BeforeValidator(lambda v: _name_mapping(v, "constant"), json_schema_input_type=str | DomainRule),
+    ] = Field(description="a constant name, {field: a.b}, or {path: regular expression}")
     carry: tuple[str, ...] = Field((), description="further fields to carry into the index")
 
     @model_validator(mode="after")
@@ -188,11 +191,16 @@ class Separator(_Part):
         return self
 
 
+_EOS = Separator(token="eos")
+
+
 class Sequence(_Part):
     """One training sequence."""
 
     length: Length = Field(description="tokens in a sequence; K is 1024")
-    separator: Annotated[Separator, BeforeValidator(lambda v: _name_mapping(v, "token"))] = Separator(token="eos")  # noqa: S106
+    separator: Annotated[
+        Separator, BeforeValidator(lambda v: _name_mapping(v, "token"), json_schema_input_type=str | Separator)
+    ] = Field(_EOS, description="eos, bos, bos+eos, none, or {text: …}")
 
 
 class LengthRule(_Part):
@@ -231,7 +239,7 @@ def _length_rule(value: object) -> object:
     return value
 
 
-Rule = Annotated[LengthRule, BeforeValidator(_length_rule)]
+Rule = Annotated[LengthRule, BeforeValidator(_length_rule, json_schema_input_type=Literal["natural"] | LengthRule)]
 
 
 class DomainMix(_Part):
@@ -246,10 +254,15 @@ def _domain_mix(value: object) -> object:
     return {"share": value} if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
+MixOfDomain = Annotated[DomainMix, BeforeValidator(_domain_mix, json_schema_input_type=float | DomainMix)]
+
+
 class Mix(_Part):
     """The designed mixture: shares of domains, lengths inside each, and the cap on repeats."""
 
-    domains: dict[str, Annotated[DomainMix, BeforeValidator(_domain_mix)]] | Literal["natural"] = "natural"
+    domains: dict[str, MixOfDomain] | Literal["natural"] = Field(
+        "natural", description="a share for each domain, or natural: as the corpus is"
+    )
     lengths: Rule = LengthRule()
     max_epochs: int = Field(1, ge=1, description="a document appears at most this often")
     on_shortage: Literal["error"] = Field("error", description="what to do when a cell holds less than is wanted")
@@ -305,7 +318,7 @@ class Recipe(_Part):
     @field_validator("buckets")
     @classmethod
     def _rising(cls, edges: tuple[int, ...]) -> tuple[int, ...]:
-        if any(a >= b for a, b in zip(edges, edges[1:], strict=False)):
+        if any(a >= b for a, b in pairwise(edges)):
             raise ValueError(f"edges must rise, got {', '.join(map(show_length, edges))}")
         return edges
 
@@ -351,7 +364,7 @@ class Recipe(_Part):
         edges = [show_length(e) for e in self.buckets]
         if not edges:
             return ("all",)
-        inner = [f"{a}-{b}" for a, b in zip(edges, edges[1:], strict=False)]
+        inner = [f"{a}-{b}" for a, b in pairwise(edges)]
         return (f"<{edges[0]}", *inner, f"≥{edges[-1]}")
 
     @property
@@ -387,6 +400,12 @@ class Recipe(_Part):
     def fingerprint(self) -> str:
         """32 hex digits that name what the recipe makes."""
         return fingerprint(self.what())
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a recipe file, for editors; published as `manifests/recipe.schema.json`."""
+    schema = Recipe.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "mixture recipe"} | schema
 
 
 def load(path: Path) -> Recipe:

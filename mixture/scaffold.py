@@ -71,7 +71,12 @@ QUICKSTART_SOURCES = """\
     paths: ["python://site-packages/*.dist-info/METADATA", "python://site-packages/**/*.md"]
     domain: docs
 """
-QUICKSTART_DOMAINS = {"library": 0.4, "packages": 0.3, "tests": 0.25, "docs": 0.05}
+QUICKSTART_DOMAINS = """\
+  domains:                             # shares of the budget; or: natural
+    library: 0.4
+    packages: 0.3
+    tests: 0.25
+    docs: {share: 0.05, lengths: natural}   # a domain may have a length rule and a cap of its own"""
 
 _RECIPE = """\
 # What is made; where it runs is said on the command line. Every key: docs/recipe.md.
@@ -83,13 +88,13 @@ tokenizer: {tokenizer}
 
 sources:
 {sources}
-budget: {budget}                          # real tokens to write, separators included: M, B, T are decimal
-sequence: {{length: {length}, separator: eos}}   # lengths: K is 1024
-buckets: [{buckets}]               # edges between length buckets; bucket by bucket the mix is designed
+budget: {budget}                             # real tokens to write, separators included: M, B, T are decimal
+sequence: {{length: {length}, separator: eos}} # lengths: K is 1024
+buckets: [{buckets}]               # edges between length buckets
 
 mix:
 {domains}
-  lengths: {{threshold: {threshold}, long: 0.7}}   # raise documents of {threshold} tokens and more to 70 % of every domain
+  lengths: {{threshold: {threshold}, long: 0.7}} # documents of {threshold} tokens and more: 70 % of every domain at least
   max_epochs: 4                        # no document more often than this
 
 holdout: 0.01                          # documents that no plan ever draws, the same for every seed
@@ -103,16 +108,15 @@ seed: 42
 
 def quickstart(name: str = "quickstart") -> str:
     """Return the quick start as recipe text: Python's own files, bytes as tokens, seconds to build."""
-    shares = ", ".join(f"{domain}: {share}" for domain, share in QUICKSTART_DOMAINS.items())
     return _RECIPE.format(
         name=name,
         description="Long files raised inside every domain of the text that comes with Python itself.",
-        tokenizer="{kind: bytes}                 # needs no download; others: tiktoken, sentencepiece, huggingface",
+        tokenizer="{kind: bytes}               # needs no download; others: tiktoken, sentencepiece, huggingface",
         sources=QUICKSTART_SOURCES,
         budget="6M",
         length="16K",
         buckets="4K, 16K, 64K",
-        domains=f"  domains: {{{shares}}}   # or: natural",
+        domains=QUICKSTART_DOMAINS,
         threshold="64K",
         on_bad_row="skip",
         shard_tokens="2M",

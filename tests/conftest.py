@@ -20,7 +20,27 @@ from mixture.flow import Job, open_job
 from mixture.lockfile import Lock
 from mixture.workspace import Workspace
 
-WORDS = "the of and token stream length domain book code wiki long short context model train data ünïcödé 漢字 🙂".split()
+WORDS = (
+    "the",
+    "of",
+    "and",
+    "token",
+    "stream",
+    "length",
+    "domain",
+    "book",
+    "code",
+    "wiki",
+    "long",
+    "short",
+    "context",
+    "model",
+    "train",
+    "data",
+    "ünïcödé",
+    "漢字",
+    "🙂",
+)
 
 
 @dataclass(frozen=True)

@@ -15,18 +15,20 @@ from mixture.corpus.documents import Chunk, InputFile, Reading
 from mixture.errors import InputError
 
 _FILE_MAGIC = b"ARROW1"
-# How a stream says that nothing follows; the second spelling is that of Arrow before 0.15.
-_STREAM_ENDS = (b"\xff\xff\xff\xff\0\0\0\0", b"\0\0\0\0")
 
 
 def chunks(file: InputFile, reading: Reading) -> int | None:
-    """Return the number of chunks of an IPC file, from its batches' offsets; None for a stream.
+    """Return the number of chunks of an IPC file, from its batches' offsets; None for a stream or compressed batches.
 
     Raises:
         InputError: not a whole Arrow file, or it has no such text field.
     """
     with bytestream.guard(file, "Arrow"), _mapped(file) as (source, is_file):
         if not is_file:
+            if source.size():
+                _open_stream(file, source, reading)
+            return None
+        if not _in_place(_open_file(file, source, reading), source):
             return None
         return sum(1 for _ in _cut(_file_batches(file, source, reading), reading))
 
@@ -68,14 +70,36 @@ def _cut(batches: Iterator[pa.RecordBatch], reading: Reading) -> Iterator[list[s
     return spans.cut(batches, measure, documents.CHUNK_BYTES)
 
 
+def _open_file(file: InputFile, source: pa.NativeFile, reading: Reading) -> pa.RecordBatchFileReader:
+    reader = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(use_threads=False))
+    verdict.check_schema(file, reader.schema, reading)
+    return reader
+
+
+def _open_stream(file: InputFile, source: pa.NativeFile, reading: Reading) -> pa.RecordBatchStreamReader:
+    reader = pa.ipc.open_stream(source, options=pa.ipc.IpcReadOptions(use_threads=False))
+    verdict.check_schema(file, reader.schema, reading)
+    return reader
+
+
+def _in_place(reader: pa.RecordBatchFileReader, source: pa.NativeFile) -> bool:
+    """Say whether batches are views of the mapped file; compressed ones are not."""
+    if not reader.num_record_batches:
+        return True
+    source.seek(0)
+    whole = source.read_buffer()
+    buffers = (buffer for column in reader.get_batch(0).columns for buffer in column.buffers())
+    return all(whole.address <= b.address < whole.address + whole.size for b in buffers if b is not None and b.size)
+
+
 def _file_batches(file: InputFile, source: pa.NativeFile, reading: Reading) -> Iterator[pa.RecordBatch]:
-    options = pa.ipc.IpcReadOptions(use_threads=False)
-    schema = pa.ipc.open_file(source, options=options).schema
-    verdict.check_schema(file, schema, reading)
-    paths = (fields.arrow_path(schema, name) for name in (reading.text, *reading.columns))
-    # Columns that nobody asked for are not decompressed.
-    options.included_fields = sorted({schema.get_field_index(path[0]) for path in paths if path})
-    reader = pa.ipc.open_file(source, options=options)
+    reader = _open_file(file, source, reading)
+    if not _in_place(reader, source):
+        # Decompress no column that nobody asked for. (Where nothing is compressed this would copy what is.)
+        paths = (fields.arrow_path(reader.schema, name) for name in (reading.text, *reading.columns))
+        wanted = sorted({reader.schema.get_field_index(path[0]) for path in paths if path})
+        options = pa.ipc.IpcReadOptions(use_threads=False, included_fields=wanted)
+        reader = pa.ipc.open_file(source, options=options)
     for number in range(reader.num_record_batches):
         yield reader.get_batch(number)
 
@@ -83,17 +107,13 @@ def _file_batches(file: InputFile, source: pa.NativeFile, reading: Reading) -> I
 def _stream_batches(file: InputFile, source: pa.NativeFile, reading: Reading) -> Iterator[pa.RecordBatch]:
     if not source.size():
         return
-    reader = pa.ipc.open_stream(source, options=pa.ipc.IpcReadOptions(use_threads=False))
-    verdict.check_schema(file, reader.schema, reading)
-    yield from reader
-    _check_end(file, source)
-
-
-def _check_end(file: InputFile, source: pa.NativeFile) -> None:
-    # Arrow takes a stream that stops between two batches for a whole one; a torn copy looks just like that.
+    reader = _open_stream(file, source, reading)
     end = source.tell()
-    source.seek(max(end - 8, 0))
-    if not source.read(end - source.tell()).endswith(_STREAM_ENDS):
+    for batch in reader:
+        end = source.tell()
+        yield batch
+    # Arrow takes a stream that stops between two batches for a whole one; a torn copy looks just like that.
+    if source.tell() == end:
         raise InputError(
             f"{file.name}: the Arrow stream stops without its end mark (cut short, or its writer was never closed); "
             "write or fetch it again"

@@ -26,7 +26,7 @@ _PLAIN_BLOCK = 1 << 22
 _GZIP_BLOCK = 1 << 17
 _GZIP_OUT = 1 << 20
 # zstd gives all that a block of input holds at once, at worst 128 KiB for 4 bytes: small blocks bound that.
-_ZSTD_BLOCK = 1 << 14
+_ZSTD_BLOCK = 1 << 15
 # What `zstd --long=31` writes; the window lies in memory, and only as large as the frame says.
 _ZSTD_WINDOW = 1 << 31
 

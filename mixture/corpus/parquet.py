@@ -72,8 +72,8 @@ class _Groups:
         return sum(rows for rows, _ in self._sizes[: stretch[0]]) + stretch[1]
 
     def take(self, group: int, start: int, stop: int) -> Iterator[pa.RecordBatch]:
-        """Yield rows start … stop-1 of a row group, going on from the last call where that is possible."""
-        if group != self._group or start < self._next:
+        """Yield rows start … stop-1 of a row group; calls must go forward through the file."""
+        if group != self._group:
             self._enter(group)
         while self._next < stop:
             batch = self._held if self._held.num_rows else next(self._batches)

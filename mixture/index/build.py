@@ -166,8 +166,8 @@ def _part_rows(part: StoredPart, rank: int, schema: pa.Schema, recipe: Recipe) -
     }
     for field in schema:
         if field.name not in made:
-            has = columns is not None and field.name in source.carry
-            made[field.name] = columns[field.name] if has else pa.nulls(count, field.type)
+            here = columns if field.name in source.carry else None
+            made[field.name] = pa.nulls(count, field.type) if here is None else here[field.name]
     table = pa.table({name: made[name] for name in schema.names}).cast(schema)
     return _without_domainless(table, recipe, source)
 
@@ -274,7 +274,7 @@ class _Digest:
         ids, lengths, domains = self._columns
         column = table["doc_id"].combine_chunks()
         ids.update(column.buffers()[1][16 * column.offset : 16 * (column.offset + len(column))])
-        lengths.update(np.ascontiguousarray(table["n_tokens"].to_numpy()))
+        lengths.update(table["n_tokens"].to_numpy().astype("<i8").tobytes())
         domains.update("".join(f"{name}\0" for name in table["domain"].to_pylist()).encode())
         self.repeats += int((table["occurrence"].to_numpy() > 0).sum())
 

@@ -45,10 +45,15 @@ class Rows:
     def take(self, where: npt.NDArray[Any]) -> Rows:
         """Return the rows at a mask or at positions."""
         places = np.flatnonzero(where) if where.dtype == np.bool_ else where
-        columns = [
-            getattr(self, name)[places] for name in ("hi", "lo", "domain", "tokens", "occurrence", "occurrences")
-        ]
-        return Rows(*columns, table=self.table.take(pa.array(places)))
+        return Rows(
+            self.hi[places],
+            self.lo[places],
+            self.domain[places],
+            self.tokens[places],
+            self.occurrence[places],
+            self.occurrences[places],
+            self.table.take(pa.array(places)),
+        )
 
 
 class IndexReader:
@@ -93,5 +98,7 @@ class IndexReader:
         table = self._file.read_row_groups(list(groups), columns=names)
         hi, lo = id_words(table["doc_id"])
         domain = pc.index_in(table["domain"], self._domains).to_numpy().astype(np.int64)
-        numbers = [table[name].to_numpy().astype(np.int64) for name in ("n_tokens", "occurrence", "occurrences")]
-        return Rows(hi, lo, domain, *numbers, table=table.select(list(columns)))
+        tokens, occurrence, occurrences = (
+            table[name].to_numpy().astype(np.int64) for name in ("n_tokens", "occurrence", "occurrences")
+        )
+        return Rows(hi, lo, domain, tokens, occurrence, occurrences, table.select(list(columns)))

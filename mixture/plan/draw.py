@@ -2,7 +2,8 @@
 
 A document's draw depends on the seed and its id alone, so a larger quota keeps every document of a smaller one, and no
 other domain has a say. Two passes over the index find each cell's threshold without sorting the index: the first sums
-tokens per cell and per 1/4096 of the draws' range; the second looks at the documents of the one bin where the quota ends.
+tokens per cell and per 1/4096 of the draws' range; the second looks at the documents of the one bin where the quota
+ends.
 
     cell of 3 documents of 40, 50, 60 tokens as written, quota 220: one epoch (150), then 70 more
     draws .2 (50 tokens), .5 (40), .9 (60): 50 + 20 of the second document, which is cut
@@ -194,7 +195,7 @@ def _collect(batches: Callable[[], Iterable[Rows]], cells: CellMap, seed: int, l
 
 
 def _cut(candidates: Candidates, wanted: int) -> tuple[tuple[int, int, int, int], int, int]:
-    """Return the last document needed to reach `wanted` tokens, how many of its tokens, and how many documents that took."""
+    """Return the last document needed to reach `wanted` tokens, how many of its tokens, and the count up to it."""
     total = 0
     for number, (*at, tokens) in enumerate(sorted(candidates), start=1):
         if total + tokens >= wanted:
@@ -216,7 +217,7 @@ def appearances(
     inside = cell >= 0
     safe = np.maximum(cell, 0)
     draws = _draws(rows, seed)
-    columns = np.array([t.at if t.at else (0, 0, 0, 0) for t in found], np.uint64)[safe].T
+    columns = np.array([t.at or (0, 0, 0, 0) for t in found], np.uint64)[safe].T
     partial = np.array([t.at is not None for t in found])[safe]
     below, equal = np.zeros(len(rows), bool), np.ones(len(rows), bool)
     for mine, limit in zip((draws, rows.hi, rows.lo, rows.occurrence.astype(np.uint64)), columns, strict=True):

@@ -27,6 +27,9 @@ from mixture.recipe import LengthRule, Mix
 
 Counts = npt.NDArray[np.int64]
 
+#: Budgets that are tried one by one above the first that is found, where rounding decides.
+_TRIES = 50
+
 
 @dataclass(frozen=True)
 class Supply:
@@ -48,7 +51,7 @@ class Supply:
 
 
 def kept_short_rate(long_share: float, target: float) -> float:
-    """Return the rate r at which short documents are kept so that a long share becomes the target: L(1-T) / (T(1-L))."""
+    """Return the rate of short documents that makes a long share the target: r = L(1-T) / (T(1-L))."""
     return long_share * (1 - target) / (target * (1 - long_share))
 
 
@@ -142,14 +145,13 @@ def quotas(mix: Mix, supply: Supply, budget: int) -> Counts:
         PlanError: the recipe names a domain that the corpus does not have.
     """
     by_domain = whole(domain_shares(mix, supply), budget)
-    rows = [
-        whole(
-            length_shares(mix.of(name).lengths or mix.lengths, supply.tokens[d], supply.edges),
-            int(by_domain[d]),
-        )
-        for d, name in enumerate(supply.domains)
-    ]
-    return np.stack(rows)
+    return np.stack([whole(shares, int(n)) for shares, n in zip(_shares_inside(mix, supply), by_domain, strict=True)])
+
+
+def _shares_inside(mix: Mix, supply: Supply) -> list[npt.NDArray[np.float64]]:
+    """Return the share of each bucket inside each domain."""
+    rules = [mix.of(name).lengths or mix.lengths for name in supply.domains]
+    return [length_shares(rule, tokens, supply.edges) for rule, tokens in zip(rules, supply.tokens, strict=True)]
 
 
 def capacity(mix: Mix, supply: Supply) -> Counts:
@@ -179,15 +181,22 @@ def solve(mix: Mix, supply: Supply, budget: int, sequence: int) -> Counts:
 
 
 def largest_budget(mix: Mix, supply: Supply, budget: int, sequence: int) -> int:
-    """Return the largest budget of whole sequences, up to the one given, whose quotas the caps allow; 0 if none does."""
-    wanted, most = quotas(mix, supply, budget), capacity(mix, supply)
-    used = wanted > 0
-    scale = min((int(m) / int(w) for m, w in zip(most[used], wanted[used], strict=True)), default=1.0)
-    sequences = int(budget * min(scale, 1.0)) // sequence + 1
-    # Rounding moves a quota by a token or two, so the scaled budget is right to within a sequence or so.
-    while sequences > 0 and (quotas(mix, supply, sequences * sequence) > most).any():
-        sequences -= 1
-    return min(sequences * sequence, budget)
+    """Return the largest budget of whole sequences, up to the one given, whose quotas the caps allow.
+
+    0 if none does. Rounding can make a budget feasible above one that is not, by a few sequences; those are tried too.
+    """
+    most = capacity(mix, supply)
+
+    def fits(sequences: int) -> bool:
+        return not (quotas(mix, supply, sequences * sequence) > most).any()
+
+    best, over = 0, budget // sequence + 1
+    while over - best > 1:
+        middle = (best + over) // 2
+        best, over = (middle, over) if fits(middle) else (best, middle)
+    while further := next((n for n in range(best + _TRIES, best, -1) if n * sequence <= budget and fits(n)), None):
+        best = further
+    return best * sequence
 
 
 def _shortage(mix: Mix, supply: Supply, budget: int, sequence: int, wanted: Counts) -> str:

@@ -48,8 +48,8 @@ class Drawn:
 def slice_rows(index: IndexReader, drawn: Drawn, number: int) -> pa.Table:
     """Return one slice's rows in stream order, without positions.
 
-    Columns as `schemas.PLAN` less `position`; `doc_start` and `doc_stop` count the document's own tokens, so the opening
-    separator lies below 0 and the closing one from `doc_length` on.
+    Columns as `schemas.PLAN` less `position`; `doc_start` and `doc_stop` count the document's own tokens, so the
+    opening separator lies below 0 and the closing one from `doc_length` on.
     """
     tables = [_copy_rows(index, drawn, number, copy) for copy in range(_most_copies(index, drawn))]
     joined = pa.concat_tables([table for found in tables for table in found] or [_empty()]).combine_chunks()
@@ -147,8 +147,8 @@ def digest(shard: pa.Table, domains: Sequence[str]) -> str:
     ids = shard["doc_id"].combine_chunks()
     state.update(ids.buffers()[1][16 * ids.offset : 16 * (ids.offset + len(ids))])
     for name in ("position", "doc_start", "doc_stop", "doc_length", "copy"):
-        state.update(np.ascontiguousarray(shard[name].to_numpy().astype("<i8")))
+        state.update(shard[name].to_numpy().astype("<i8").tobytes())
     names = pa.array(domains, pa.string())
     codes = pc.index_in(shard["domain"].cast(pa.string()), names).to_numpy()
-    state.update(np.ascontiguousarray(codes.astype("<i8")))
+    state.update(codes.astype("<i8").tobytes())
     return str(state.hexdigest())

@@ -63,7 +63,8 @@ class Geometry:
     @staticmethod
     def from_json(fields: dict[str, Any]) -> Geometry:
         """Read what a task carries."""
-        return Geometry(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+        return Geometry(**values)
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,13 @@ class ShardRows:
     def of(table: pa.Table) -> ShardRows:
         """Take the columns of a plan's table."""
         table = table.combine_chunks()
-        numbers = [
-            table[name].to_numpy().astype(np.int64) for name in ("doc_start", "doc_stop", "doc_length", "copy", "row")
-        ]
-        coded = [_coded(table[name]) for name in ("part", "domain")]
-        (part, parts), (domain, domains) = coded
-        return ShardRows(*numbers, part, parts.to_pylist(), domain, domains, *id_words(table["doc_id"]))
+        (part, parts), (domain, domains) = (_coded(table[name]) for name in ("part", "domain"))
+        hi, lo = id_words(table["doc_id"])
+        numbers: dict[str, Ints] = {
+            name: table[name].to_numpy().astype(np.int64)
+            for name in ("doc_start", "doc_stop", "doc_length", "copy", "row")
+        }
+        return ShardRows(part=part, parts=parts.to_pylist(), domain=domain, domains=domains, hi=hi, lo=lo, **numbers)
 
 
 def _coded(column: pa.ChunkedArray) -> tuple[Ints, pa.Array]:
@@ -231,7 +233,7 @@ def hash_rows(batch: pa.RecordBatch) -> list[str]:
     hashes = []
     for row in range(len(batch)):
         state = xxhash.xxh3_64(tokens[row])
-        state.update(np.ascontiguousarray(packed[borders[row] : borders[row + 1]]))
+        state.update(packed[borders[row] : borders[row + 1]].tobytes())
         hashes.append(state.hexdigest())
     return hashes
 

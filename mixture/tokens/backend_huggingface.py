@@ -46,7 +46,7 @@ class HuggingFace(Backend):
     """
 
     library = "tokenizers"
-    slower = 40
+    slower = 20
     cuts = (LINE, PREFIXED_WORD, WORD)
 
     def __init__(self, name: str, content: bytes, config: dict[str, Any], where: str) -> None:
@@ -64,6 +64,7 @@ class HuggingFace(Backend):
         self.name = name
         self._added: list[dict[str, Any]] = self._json.get("added_tokens") or []
         self.specials = tuple(str(token["content"]) for token in self._added if token.get("special"))
+        self.added = tuple(str(token["content"]) for token in self._added if not token.get("special"))
         self.n_vocab = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
         if not 0 < self.n_vocab <= MAX_VOCAB:
             raise TokenizerError(

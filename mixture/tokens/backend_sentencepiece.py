@@ -137,7 +137,8 @@ class SentencePiece(Backend):
     """
 
     library = "sentencepiece"
-    slower = 20
+    slower = 15
+    by_class = False
 
     def __init__(self, path: Path) -> None:
         import sentencepiece

@@ -48,7 +48,7 @@ class Tiktoken(Backend):
     """A tiktoken encoding."""
 
     library = "tiktoken"
-    slower = 10
+    slower = 20
     cuts = (LINE,)
 
     def __init__(self, definition: Mapping[str, Any]) -> None:

@@ -67,7 +67,9 @@ class Backend(ABC):
         bos_id: opening separator, or None.
         eos_id: closing separator, or None.
         specials: names of the special tokens; in a text they are ordinary characters.
+        added: names of added tokens that are vocabulary: in a text they are these tokens.
         cuts: where a very long text may be cut; see `seams`.
+        by_class: whether tokens depend on Unicode's classes of characters; see `routing`.
     """
 
     library: ClassVar[str]
@@ -78,7 +80,9 @@ class Backend(ABC):
     bos_id: int | None = None
     eos_id: int | None = None
     specials: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
     cuts: tuple[Cut, ...] = ()
+    by_class: ClassVar[bool] = True
 
     @abstractmethod
     def encode_text(self, text: str) -> Sequence[int] | U32:

@@ -62,7 +62,7 @@ _TROUBLE = (
 _RANDOM_STRINGS = 160
 #: Ranges that random characters come from: ASCII, control, Latin, combining, punctuation, CJK, emoji, anything.
 _RANGES = ((32, 127), (0, 32), (0xA0, 0x250), (0x300, 0x370), (0x2000, 0x2070), (0x4E00, 0x5000), (0x1F300, 0x1F6FF),
-    (0, 0xD800), (0xE000, 0x110000))  # fmt: skip
+    (0, 0xD800), (0xE000, 0x10000), (0x20000, 0x2A6C0), (0x40000, 0x110000), (0x10000, 0x40000))  # fmt: skip
 
 
 def strings(specials: Sequence[str] = ()) -> tuple[str, ...]:

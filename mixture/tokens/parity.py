@@ -40,6 +40,7 @@ class Proof:
             asked for, or needs no help).
         strings: strings of the hard set that were compared.
         differences: how many came out differently.
+        routed: strings that were not compared, because documents with such characters go to the reference.
         reason: one sentence on why the reference does the work, empty where the engine does.
     """
 
@@ -47,6 +48,7 @@ class Proof:
     outcome: Literal["equal", "differs", "unavailable", "not wanted"]
     strings: int = 0
     differences: int = 0
+    routed: int = 0
     reason: str = ""
 
 

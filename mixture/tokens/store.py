@@ -86,7 +86,7 @@ def write_part(
         {"doc_id": doc_id, "n_tokens": np.diff(offsets)} | documents,
     ).cast(schemas.PART_DOCUMENTS)
     write_parquet(files.documents, table)
-    record = {"documents": len(doc_id), "tokens": int(offsets[-1]), "bytes": int(documents["n_bytes"].sum())}
+    record: dict[str, Any] = {"documents": len(doc_id), "tokens": int(offsets[-1]), "bytes": int(documents["n_bytes"].sum())}
     record |= {"hash": out.digest, "size": out.size} | facts
     write_json(files.record, record)
     return record

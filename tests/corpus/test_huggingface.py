@@ -123,16 +123,16 @@ def test_bad_rows_and_missing_fields_are_said_as_for_any_table(folder):
     assert [(reject.row, reject.reason) for reject in chunk.rejects] == [(1, "null text"), (2, "empty text")]
     with pytest.raises(InputError, match="row 1: 'text' is null"):
         list(huggingface.read(file, Reading()))
-    with pytest.raises(InputError, match="no field 'texts'.*did you mean 'text'"):
+    with pytest.raises(InputError, match=r"no field 'texts'.*did you mean 'text'"):
         huggingface.chunks(file, Reading(text="texts"))
 
 
 def test_a_folder_that_is_no_data_set_is_one_sentence(tmp_path):
     (tmp_path / "empty").mkdir()
     file = InputFile("empty", tmp_path / "empty", 0, "")
-    with pytest.raises(InputError, match="^empty: not a data set that `datasets` can load"):
+    with pytest.raises(InputError, match=r"^empty: not a data set that `datasets` can load"):
         huggingface.chunks(file, Reading(options=(("cache_dir", str(tmp_path / "cache")),)))
-    with pytest.raises(InputError, match="^gone: no such folder"):
+    with pytest.raises(InputError, match=r"^gone: no such folder"):
         huggingface.chunks(InputFile("gone", tmp_path / "gone", 0, ""), Reading())
 
 
@@ -140,5 +140,5 @@ def test_a_saved_set_cut_short_is_one_sentence(folder):
     file = folder(datasets.Dataset.from_list(ROWS))
     (data,) = file.path.glob("*.arrow")
     data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
-    with pytest.raises(InputError, match="^saved: not a data set"):
+    with pytest.raises(InputError, match=r"^saved: not a data set"):
         list(huggingface.read(file, Reading()))

@@ -91,7 +91,7 @@ READINGS = st.builds(
 @example([b'{"text": "a", "o": "\xff"}'], Reading())
 @example([b"null"], Reading())
 @example([b'{"text": "a", "n": -0}'], Reading(columns=("n",)))
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=800, deadline=None)
 def test_the_fast_parser_agrees_with_the_exact_one_or_doubts(lines, reading):
     same(b"\n".join(lines), reading)
 

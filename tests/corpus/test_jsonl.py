@@ -174,9 +174,10 @@ def test_damaged_or_trailing_bytes_in_a_compressed_file_are_said(make, suffix):
         list(jsonl.read(make("b.jsonl" + suffix, bytes(whole)), Reading()))
 
 
-def test_a_zstd_stream_that_expands_enormously_is_given_in_bounded_blocks(make):
-    file = make("zeros.zst", zstd(bytes(1 << 28)))
-    assert max(map(len, bytestream.blocks(file))) <= 1 << 29
+def test_a_stream_that_expands_enormously_is_given_in_bounded_blocks(make, monkeypatch):
+    monkeypatch.setattr(bytestream, "_ZSTD_BLOCK", 256)
+    file = make("zeros.zst", zstd(bytes(1 << 26)))
+    assert max(map(len, bytestream.blocks(file))) <= 256 // 4 * 128 << 10
     file = make("zeros.gz", gzip.compress(bytes(1 << 25), 1))
     assert max(map(len, bytestream.blocks(file))) <= 1 << 20
 
@@ -276,7 +277,7 @@ def test_a_document_of_100_mb_needs_a_few_times_its_size(make):
         "import sys; from pathlib import Path; from mixture.corpus import documents, jsonl\n"
         "def now(field): return next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith(field))\n"
         "path = Path(sys.argv[1]); file = documents.InputFile('a', path, 0, ''); before = now('VmRSS')\n"
-        "(chunk,) = jsonl.read(file, documents.Reading()); assert len(chunk.text[0].as_buffer()) == 10 ** 8\n"
+        "chunk = next(jsonl.read(file, documents.Reading())); assert len(chunk.text[0].as_buffer()) == 10 ** 8\n"
         "print((now('VmHWM') - before) * 1024)"
     )
     if not Path("/proc/self/status").exists():

@@ -197,7 +197,9 @@ def test_a_missing_text_field_names_those_that_are_there(writer, tmp_path, skip_
         InputError, match=r"no field 'txt'; fields there: id, text, meta.title, meta.n.*; did you mean 'text'"
     ):
         list(writer.module.read(file, Reading(text="txt", skip_bad=skip_bad)))
-    with pytest.raises(InputError, match="'id' is int64, not a string; of the strings, fields there: text, meta.title"):
+    with pytest.raises(
+        InputError, match=r"'id' is int64, not a string; of the strings, fields there: text, meta.title"
+    ):
         list(writer.module.read(file, Reading(text="id", skip_bad=skip_bad)))
 
 
@@ -252,8 +254,10 @@ def test_compressed_arrow_batches_are_read(tmp_path, codec):
     path = tmp_path / "a"
     with pa.ipc.new_file(path, table_of().schema, options=pa.ipc.IpcWriteOptions(compression=codec)) as writer:
         writer.write_table(table_of())
-    (chunk,) = arrow.read(InputFile("a", path, 0, ""), Reading())
+    file = InputFile("a", path, 0, "")
+    (chunk,) = arrow.read(file, Reading())
     assert texts_of([chunk]) == TEXTS
+    assert arrow.chunks(file, Reading()) is None
 
 
 def test_large_strings_of_a_mapped_file_are_not_copied(tmp_path):

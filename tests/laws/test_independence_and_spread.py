@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import defaultdict
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,12 @@ def test_copies_of_one_document_lie_far_apart(kitchen: Kitchen) -> None:
     kitchen.corpus(documents(500, domains=("wiki",)))
     for shard_tokens, slices in ((5_000_000, 1), (120_000, 4)):
         built = kitchen.build(
-            budget=1_000_000, domains="natural", lengths="natural", max_epochs=9, shard_tokens=shard_tokens, work=f"w{slices}"
+            budget=1_000_000,
+            domains="natural",
+            lengths="natural",
+            max_epochs=9,
+            shard_tokens=shard_tokens,
+            work=f"w{slices}",
         )
         assert built.lock.stream["slices"] == slices
         first: dict[Any, dict[int, int]] = defaultdict(dict)
@@ -104,7 +110,7 @@ def test_copies_of_one_document_lie_far_apart(kitchen: Kitchen) -> None:
         gaps = []
         for places in first.values():
             ordered = sorted(places.values())
-            gaps += [b - a for a, b in zip(ordered, ordered[1:], strict=False)]
+            gaps += [b - a for a, b in pairwise(ordered)]
         # Multiples of the golden ratio below the fifth are 0.146 apart at least, of a slice at worst, less what the
         # documents' lengths add. By chance some 30 of 1500 gaps would be shorter than this.
         assert len(gaps) > 1000
@@ -123,8 +129,8 @@ def test_every_twentieth_of_the_stream_has_the_planned_shares(kitchen: Kitchen) 
         which = ("wiki", "code").index(span["domain"])
         tokens[span["position"] * 20 // total, which] += span["stop"] - span["start"]
     window = total / 20
-    # Documents in random order: a domain's share of a window varies by √(share · mean length · e^σ² / window), since their
-    # lengths are log-normal with σ = 1; medians are 300 and 800, means √e times that.
+    # Documents in random order: a domain's share of a window varies by √(share · mean length · e / window), since their
+    # lengths are log-normal of spread 1 in the logarithm; medians are 300 and 800, means √e times that.
     deviation = np.sqrt(planned * np.array([300, 800]) * np.e**0.5 * np.e / window)
     z = (tokens / window - planned) / deviation
     assert np.abs(z).max() < 5

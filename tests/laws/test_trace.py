@@ -10,7 +10,13 @@ from tests.conftest import Kitchen, documents
 
 @pytest.mark.parametrize(
     ("separator", "before", "after"),
-    [("eos", [], [257]), ("bos", [256], []), ("bos+eos", [256], [257]), ("none", [], []), ('{text: "\\n\\n"}', [], [10, 10])],
+    [
+        ("eos", [], [257]),
+        ("bos", [256], []),
+        ("bos+eos", [256], [257]),
+        ("none", [], []),
+        ('{text: "\\n\\n"}', [], [10, 10]),
+    ],
 )
 def test_every_position_is_the_token_that_its_span_names(
     kitchen: Kitchen, separator: str, before: list[int], after: list[int]

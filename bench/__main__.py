@@ -1,0 +1,97 @@
+"""One command: `python -m bench [--corpus PATH …] [--tokenizer FILE]` prints ours, floor and ratio, and writes JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import corpora, machine, pack, tokenize
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the benches asked for."""
+    options = _parser().parse_args(arguments)
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="mixture-bench-", dir=options.temp) as name:
+        result = {"machine": machine.facts(), "rows": _run(options, Path(name), console)}
+    result["options"] = {"repeat": options.repeat, "workers": options.workers}
+    show(result, console)
+    out = options.out or Path("bench/out") / f"{result['machine']['date'].replace(':', '')}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    console.print(f"written: {out}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="How fast, against what.")
+    add = parser.add_argument
+    add("--corpus", type=Path, nargs="+", metavar="PATH", help="folders or files: .jsonl[.gz|.zst], .parquet")
+    add("--tokenizer", type=Path, metavar="FILE", help="x.tiktoken, x.model or tokenizer.json; default: a BPE made here")
+    add("--only", choices=["tokenize", "pack"], help="one bench alone")
+    add("--repeat", type=int, default=3, help="rounds that count (default 3)")
+    add("--workers", type=int, default=machine.cores(), help="worker processes, besides 1 (default: all cores)")
+    add("--megabytes", type=float, default=64, help="without --corpus: how much of the standard library (default 64)")
+    add("--vocabulary", type=int, default=16_000, help="without --tokenizer: tokens of the BPE (default 16000)")
+    add("--temp", type=Path, metavar="DIR", help="where to work (default: the system's temporary folder)")
+    add("--out", type=Path, metavar="FILE", help="JSON (default bench/out/<date>.json)")
+    return parser
+
+
+def _run(options: argparse.Namespace, temp: Path, console: Console) -> list[dict[str, Any]]:
+    with console.status("laying out the corpus"):
+        if options.corpus:
+            given = corpora.given(options.corpus)
+        else:
+            given = corpora.stdlib(temp / "stdlib", options.megabytes)
+        vocabulary = corpora.vocabulary(options.tokenizer, given, temp / "vocabulary", options.vocabulary)
+        plain = given if given.plain else corpora.plain(given, temp / "plain")
+        short = corpora.short(plain, temp / "short")
+    counts = tuple(sorted({1, options.workers}))
+    rows: list[dict[str, Any]] = []
+    if options.only != "pack":
+        for corpus in (plain, short) if given.plain else (plain, given, short):
+            for workers in counts:
+                with console.status(f"tokenize {corpus.name}, {workers} workers"):
+                    rows += tokenize.bench(corpus, vocabulary, workers, options.repeat, temp)
+    if options.only != "tokenize":
+        for corpus in (plain, short):
+            with console.status(f"pack {corpus.name}"):
+                rows += pack.bench(corpus, vocabulary, counts, options.repeat, temp)
+    return rows
+
+
+def show(result: dict[str, Any], console: Console) -> None:
+    """Print what was measured, and on what."""
+    facts = result["machine"]
+    console.print(
+        f"{facts['processor']}, {facts['cores']} cores, {facts['memory_gib']} GiB, load {facts['load_average'][0]}; Python "
+        f"{facts['python']}; {', '.join(f'{k} {v}' for k, v in facts['libraries'].items())}; {facts['date']}"
+    )
+    table = Table(title="median (min - max); ratio = ours / other, neighbours in time")
+    for heading in ("bench", "corpus", "MB", "workers", "unit", "ours", "other", "", "ratio", "peak MiB"):
+        table.add_column(heading, justify="left" if heading in ("bench", "corpus", "unit", "other") else "right")
+    for row in result["rows"]:
+        others = [(row["other"], row.get("floor"), row.get("ratio"))]
+        if "memcpy" in row:
+            others.append(("memcpy", row["memcpy"], row["ratio_memcpy"]))
+        for name, floor, ratio in others:
+            first = [row["bench"], row["corpus"], f"{row['megabytes']:,.0f}", str(row["workers"]), row["unit"]]
+            last = [_spread(ratio) if ratio else row["skipped"], f"{row['peak'] / 2**20:,.0f}"]
+            table.add_row(*first, _spread(row["ours"]), name, _spread(floor) if floor else "", *last)
+    console.print(table)
+
+
+def _spread(found: dict[str, float]) -> str:
+    digits = 1 if found["median"] >= 10 else 2
+    return f"{found['median']:.{digits}f} ({found['min']:.{digits}f}-{found['max']:.{digits}f})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Fresh processes run in turn (A B A B …), and what they report: times, spread, peak memory.
+
+A contestant is a function `module:name` that is called in a process of its own, with nothing warm but the page cache
+and Python's byte code; it returns a mapping with at least `seconds`, its own time without start-up. What counts as
+start-up is the same for all: the interpreter, imports, loading the vocabulary, starting a pool.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One side of a comparison.
+
+    Attributes:
+        name: what to call it in the table.
+        function: `module:name`.
+        arguments: JSON-able keyword arguments.
+    """
+
+    name: str
+    function: str
+    arguments: Mapping[str, Any]
+
+
+class Failed(Exception):  # noqa: N818 - a contestant that cannot run is said and skipped
+    """A contestant's process failed; the message is its last line."""
+
+
+def alternate(contestants: Sequence[Contestant], repeat: int, temp: Path) -> dict[str, list[dict[str, Any]]]:
+    """Run contestants in turn, `repeat` rounds after one that is not counted; return their reports by name."""
+    reports: dict[str, list[dict[str, Any]]] = {contestant.name: [] for contestant in contestants}
+    for turn in range(repeat + 1):
+        for contestant in contestants:
+            report = run(contestant, temp)
+            if turn:
+                reports[contestant.name].append(report)
+    return reports
+
+
+def run(contestant: Contestant, temp: Path) -> dict[str, Any]:
+    """Run a contestant once in a fresh process; its report gains `wall` (seconds, start-up included) and peak memory.
+
+    Raises:
+        Failed: it did not end well.
+    """
+    # Byte code is kept apart, so that a read-only or cache-less installation does not compile at each start.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = str(temp / "bytecode")
+    command = [sys.executable, "-m", "bench.measure", contestant.function, json.dumps(dict(contestant.arguments))]
+    root = Path(__file__).resolve().parent.parent
+    start = time.perf_counter()
+    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
+    wall = time.perf_counter() - start
+    if done.returncode:
+        raise Failed(f"{contestant.name}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return report | {"wall": wall}
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return min, median and max."""
+    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
+
+
+def ratios(ours: Sequence[float], other: Sequence[float]) -> dict[str, float]:
+    """Return the spread of ours / other over rounds: neighbours in time share the machine's mood."""
+    return spread([a / b for a, b in zip(ours, other, strict=True)])
+
+
+def peak_bytes() -> dict[str, int]:
+    """Return the most memory that this process, and the largest of its ended children, ever held, files mapped included."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {
+        "peak_self": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        "peak_child": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit,
+    }
+
+
+def _main() -> None:
+    module, _, name = sys.argv[1].partition(":")
+    report = getattr(importlib.import_module(module), name)(**json.loads(sys.argv[2]))
+    print(json.dumps(report | peak_bytes()))
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,147 @@
+"""A plan and a store → shards, against moving the same bytes: memcpy, and `cp` of the finished shards.
+
+Writes go to the page cache of whatever disk the folder is on (nothing is synced), and to memory (/dev/shm) where that
+has room, which takes the disk out of the figure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import measure
+from bench.corpora import Corpus, Vocabulary
+from bench.job import warm_job, write_recipe
+from bench.measure import Contestant
+from mixture.workspace import Workspace
+
+#: Tokens in the stream, at most; documents are drawn up to four times to get there.
+MOST_TOKENS = 160_000_000
+_COPY_BYTES = 32 << 20
+_SHM = Path("/dev/shm")
+
+
+def bench(
+    corpus: Corpus, vocabulary: Vocabulary, workers: tuple[int, ...], repeat: int, temp: Path
+) -> list[dict[str, Any]]:
+    """Measure one corpus with each number of workers, on disk and in memory; return a row for each."""
+    place = temp / f"pack-{corpus.name}"
+    place.mkdir()
+    recipe = _prepare(place, corpus, vocabulary, max(workers))
+    rows = []
+    for folder, where in _folders(place):
+        for count in workers:
+            rows.append(_measure(recipe, corpus, count, folder, where, repeat, temp))
+        shutil.rmtree(folder)
+    return rows
+
+
+def _folders(place: Path) -> list[tuple[Path, str]]:
+    size = sum(file.stat().st_size for file in (place / "work" / "store").rglob("*.arrow"))
+    folders = [(place / "out", "disk")]
+    if _SHM.is_dir() and shutil.disk_usage(_SHM).free > 16 * size + (2 << 30):
+        folders.append((_SHM / f"mixture-bench-{place.parent.name}", "memory"))
+    return folders
+
+
+def _prepare(place: Path, corpus: Corpus, vocabulary: Vocabulary, workers: int) -> Path:
+    """Bring the corpus into a store and an index; return a recipe that uses nearly all of it."""
+    recipe = write_recipe(place, corpus, vocabulary)
+    with warm_job(recipe, place / "work", workers) as job:
+        index = job.bucket(job.tokenize())
+    most = min(MOST_TOKENS, int(3.9 * (index.tokens + index.documents)))
+    budget = most // 4096 * 4096
+    return write_recipe(place, corpus, vocabulary, budget=budget, shard_tokens=max(4096, budget // (4 * workers)))
+
+
+def _measure(
+    recipe: Path, corpus: Corpus, workers: int, folder: Path, where: str, repeat: int, temp: Path
+) -> dict[str, Any]:
+    shards, copies = folder / "shards", folder / "copies"
+    size = run_once(recipe, shards, workers, temp)
+    arguments = {"recipe": str(recipe), "target": str(shards), "workers": workers}
+    contestants = [
+        Contestant("ours", "bench.pack:ours", arguments),
+        Contestant("memcpy", "bench.pack:memcpy", {"size": size, "threads": workers}),
+        Contestant("cp", "bench.pack:cp", {"source": str(shards), "target": str(copies), "threads": workers}),
+    ]
+    reports = measure.alternate(contestants, repeat, temp)
+    rates = {name: [r["bytes"] / r["seconds"] / 1e9 / workers for r in found] for name, found in reports.items()}
+    return {
+        "bench": "pack",
+        "corpus": f"{corpus.name}, {where}",
+        "megabytes": size / 1e6,
+        "documents": reports["ours"][0]["spans"],
+        "workers": workers,
+        "unit": "GB/s per worker",
+        "ours": measure.spread(rates["ours"]),
+        "ours_cpu": measure.spread([r["cpu"] for r in reports["ours"]]) if workers == 1 else None,
+        "ours_wall": measure.spread([r["wall"] for r in reports["ours"]]),
+        "other": "cp",
+        "floor": measure.spread(rates["cp"]),
+        "ratio": measure.ratios(rates["ours"], rates["cp"]),
+        "memcpy": measure.spread(rates["memcpy"]),
+        "ratio_memcpy": measure.ratios(rates["ours"], rates["memcpy"]),
+        "peak": max(r["peak_child"] if workers > 1 else r["peak_self"] for r in reports["ours"]),
+        "skipped": "",
+    }
+
+
+def run_once(recipe: Path, shards: Path, workers: int, temp: Path) -> int:
+    """Write the shards once, for `cp` to read; return their bytes."""
+    arguments = {"recipe": str(recipe), "target": str(shards), "workers": workers}
+    size: int = measure.run(Contestant("ours", "bench.pack:ours", arguments), temp)["bytes"]
+    return size
+
+
+def ours(recipe: str, target: str, workers: int) -> dict[str, Any]:
+    """Contestant: `mixture pack` into a folder that is not there yet; store, index and plan are whole."""
+    shutil.rmtree(target, ignore_errors=True)
+    path = Path(recipe)
+    with warm_job(path, path.parent / "work", workers) as job:
+        store = job.tokenize()
+        plan = job.plan(store, job.bucket(store))
+        there = dataclasses.replace(job, workspace=Workspace(Path(target), job.workspace.data))
+        start, cpu = time.perf_counter(), time.process_time()
+        packed = there.pack(store, plan)
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    size = sum(shard["size"] for shard in packed.lock.shards)
+    return {"seconds": seconds, "cpu": cpu, "bytes": size, "spans": sum(c["documents"] for c in packed.lock.cells)}
+
+
+def memcpy(size: int, threads: int) -> dict[str, Any]:
+    """Contestant: numpy copies so many bytes, within two buffers that are touched beforehand."""
+    buffers = [(np.ones(_COPY_BYTES, np.uint8), np.zeros(_COPY_BYTES, np.uint8)) for _ in range(threads)]
+
+    def copy(pair: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]) -> None:
+        for _ in range(size // _COPY_BYTES // threads + 1):
+            np.copyto(pair[1], pair[0])
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(copy, buffers))
+    return {
+        "seconds": time.perf_counter() - start,
+        "bytes": (size // _COPY_BYTES // threads + 1) * threads * _COPY_BYTES,
+    }
+
+
+def cp(source: str, target: str, threads: int) -> dict[str, Any]:
+    """Contestant: copy the finished shards to new files beside them."""
+    copies = Path(target)
+    shutil.rmtree(copies, ignore_errors=True)
+    copies.mkdir(parents=True)
+    shards = sorted(Path(source).rglob("*.arrow"))
+    start = time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda shard: shutil.copyfile(shard, copies / shard.name), shards))
+    seconds = time.perf_counter() - start
+    size = sum(shard.stat().st_size for shard in shards)
+    shutil.rmtree(copies)
+    return {"seconds": seconds, "bytes": size}

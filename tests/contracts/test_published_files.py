@@ -1,0 +1,98 @@
+"""What is written twice is checked to be the same."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mixture
+from mixture import scaffold
+from mixture.recipe import json_schema, load, parse
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_published_schema_is_the_recipe_s() -> None:
+    published = json.loads((ROOT / "manifests" / "recipe.schema.json").read_text())
+    assert published == json.loads(json.dumps(json_schema())), "write it again: python -m mixture.recipe"
+
+
+def test_the_quick_start_is_what_init_writes() -> None:
+    assert (ROOT / "manifests" / "quickstart.yaml").read_text() == scaffold.quickstart()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "manifests").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_manifest_is_a_recipe_of_its_name(path: Path) -> None:
+    assert load(path).name == path.stem
+
+
+def test_ci_runs_the_commands_of_the_readme() -> None:
+    readme, script = (ROOT / "README.md").read_text(), (ROOT / ".ci" / "run").read_text()
+    commands = re.findall(r'^\w+_command="(.*)"$', script, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        assert command in readme
+
+
+def test_every_recipe_key_is_explained_in_the_docs() -> None:
+    page = (ROOT / "docs" / "recipe.md").read_text()
+    schema = json_schema()
+    keys = {key for part in [schema, *schema["$defs"].values()] for key in part["properties"]}
+    assert not {key for key in keys if f"`{key}`" not in page}
+
+
+def test_every_command_is_named_in_the_readme() -> None:
+    from mixture.cli import app
+
+    readme = (ROOT / "README.md").read_text()
+    names = [command.name for command in app.registered_commands]
+    assert len(names) == 8
+    for name in names:
+        assert f"mixture {name}" in readme
+
+
+def test_recipes_in_the_docs_are_recipes() -> None:
+    found = 0
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for block in re.findall(r"```yaml\n(name:.*?)```", page.read_text(), re.DOTALL):
+            parse(block, str(page))
+            found += 1
+    assert found >= 1
+
+
+def test_rooms_keep_to_their_ground() -> None:
+    command = shutil.which("lint-imports", path=str(Path(sys.executable).parent)) or "lint-imports"
+    done = subprocess.run([command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("mixture.cli", ("pyarrow", "numpy", "polars", "duckdb", "datasets", "pydantic", "torch", "rich.progress")),
+        (
+            "mixture.flow",
+            ("torch", "datasets", "typer", "rich", "gigatoken", "sentencepiece", "tokenizers", "tiktoken"),
+        ),
+    ],
+)
+def test_importing_a_room_leaves_heavy_libraries_out(module: str, absent: tuple[str, ...]) -> None:
+    code = f"import sys, {module}; print([m for m in {absent!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_library_code_has_no_assert() -> None:
+    found = [
+        f"{path.name}:{number}"
+        for path in Path(mixture.__file__).parent.rglob("*.py")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if line.strip().startswith("assert ")
+    ]
+    assert found == []
