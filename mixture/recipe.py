@@ -29,6 +29,9 @@ _DECIMAL = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 _BINARY = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _NUMBER = re.compile(r"(-?[\d_]*\.?\d+)\s*([A-Za-z]?)")
 _SHARES_SUM_WITHIN = 1e-6
+#: Far above any corpus, and far below where 64-bit sums and the fractions of floating point end.
+_MOST_TOKENS = 10**15
+MOST_EPOCHS = 1000
 
 
 def _quantity(value: object, units: dict[str, int], example: str) -> int:
@@ -40,6 +43,8 @@ def _quantity(value: object, units: dict[str, int], example: str) -> int:
     number = Decimal(match[1].replace("_", "")) * units[match[2].upper()]
     if number <= 0:
         raise ValueError(f"{value} is not above zero")
+    if number > _MOST_TOKENS:
+        raise ValueError(f"{value} is above {_MOST_TOKENS:,}, the most there can be")
     if number != int(number):
         raise ValueError(f"{value} is not a whole number of tokens")
     return int(number)
@@ -210,7 +215,7 @@ class LengthRule(_Part):
     long: Share | None = Field(None, description="raise the long share to this; a domain above it stays as it is")
     keep_short: Share | None = Field(None, description="keep short documents at this rate, long ones as they are")
     shares: tuple[Share, ...] | None = Field(None, description="share of each bucket, shortest first; sums to 1")
-    factors: tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
+    factors: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] | None = Field(
         None, description="weight of each bucket against its natural share, shortest first"
     )
 
@@ -247,7 +252,7 @@ class DomainMix(_Part):
 
     share: Share | None = None
     lengths: Rule | None = None
-    max_epochs: int | None = Field(None, ge=1)
+    max_epochs: int | None = Field(None, ge=1, le=MOST_EPOCHS)
 
 
 def _domain_mix(value: object) -> object:
@@ -264,7 +269,7 @@ class Mix(_Part):
         "natural", description="a share for each domain, or natural: as the corpus is"
     )
     lengths: Rule = LengthRule()
-    max_epochs: int = Field(1, ge=1, description="a document appears at most this often")
+    max_epochs: int = Field(1, ge=1, le=MOST_EPOCHS, description="a document appears at most this often")
     on_shortage: Literal["error"] = Field("error", description="what to do when a cell holds less than is wanted")
 
     @field_validator("domains", mode="before")
@@ -418,28 +423,40 @@ def load(path: Path) -> Recipe:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise RecipeError(_missing(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read as text ({error})") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: not UTF-8 text ({error}); give a recipe, `mixture init` writes one") from error
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read ({error.strerror}); give a recipe file that you may read") from error
     return parse(text, str(path))
 
 
 def parse(text: str, where: str = "recipe") -> Recipe:
     """Check a recipe given as YAML text; see `load`."""
+    lines: dict[tuple[str | int, ...], int] = {}
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        value = _read_yaml(text, lines, where)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise RecipeError(f"{where}, line {line}: not valid YAML: {error.problem}") from error
     except yaml.YAMLError as error:
+        raise RecipeError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        # Dates that no calendar has, numbers of thousands of digits.
         raise RecipeError(f"{where}: not valid YAML: {error}") from error
-    if not isinstance(root, yaml.MappingNode):
-        raise RecipeError(f"{where}: a recipe is a mapping of keys to values; `mixture init` writes one to start from")
-    lines: dict[tuple[str | int, ...], int] = {}
-    _mark(root, (), lines, where)
+    except RecursionError:
+        raise RecipeError(f"{where}: a value holds itself, or is nested too deep; write it out") from None
     try:
-        return Recipe.model_validate(yaml.safe_load(text))
+        return Recipe.model_validate(value)
     except ValidationError as error:
         raise RecipeError(_sentence(error, lines, where)) from error
+
+
+def _read_yaml(text: str, lines: dict[tuple[str | int, ...], int], where: str) -> object:
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    if not isinstance(root, yaml.MappingNode):
+        raise RecipeError(f"{where}: a recipe is a mapping of keys to values; `mixture init` writes one to start from")
+    _mark(root, (), lines, where)
+    return yaml.safe_load(text)
 
 
 def _missing(path: Path) -> str:

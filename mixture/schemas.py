@@ -6,6 +6,10 @@ takes the offsets -P … -1, a closing one of S tokens the offsets n … n+S-1 o
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 #: 128-bit XXH3 of the document's UTF-8 text, big-endian, so that byte order is number order.
@@ -103,3 +107,18 @@ def shard(token: pa.DataType, length: int, *, prefix: int, suffix: int) -> pa.Sc
         ],
         metadata={"mixture.prefix": str(prefix), "mixture.suffix": str(suffix)},
     )
+
+
+def column(values: npt.NDArray[Any], kind: pa.DataType | None = None) -> pa.Array:
+    """Wrap integers or floats (not booleans, which Arrow packs) as an Arrow array, without a copy; cast where asked.
+
+    `pa.array` does the same, but first imports pandas where that is installed: a second in every worker process.
+    """
+    values = np.ascontiguousarray(values)
+    array = pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
+    return array if kind is None else array.cast(kind)
+
+
+def numbers(values: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
+    """Return integers or floats without nulls as numpy, read-only; `to_numpy` imports pandas (see `column`)."""
+    return np.from_dlpack(values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values)

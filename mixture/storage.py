@@ -98,11 +98,16 @@ def explain(error: OSError, path: Path) -> str:
     code = error.errno or 0
     cause = _DISK_ERRORS.get(code) or error.strerror or str(error)
     place = Path(str(error.filename)) if error.filename else path
+    if code in (errno.EEXIST, errno.ENOTDIR):
+        return f"{place}: a file stands where a folder is needed; move it, or give another folder"
+    if code == errno.EISDIR:
+        return f"{place}: a folder stands where a file is needed; move it, or give another name"
     if code in (errno.ENOSPC, errno.EDQUOT):
         free = _free_bytes(path)
         left = f" ({free / 1e6:,.1f} MB free)" if free is not None else ""
         return f"{place}: {cause}{left}; free some space or give another --work, then run the same command again"
-    return f"{place}: {cause}"
+    moves = {errno.ENOENT: "check the name", errno.ENAMETOOLONG: "give a shorter one"}
+    return f"{place}: {cause}; {moves.get(code, 'mend that, or give another place, then run the same command again')}"
 
 
 def _free_bytes(path: Path) -> int | None:
@@ -150,8 +155,24 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, OSError) as error:
-        raise StoreError(f"{path}: not a readable record ({error}); remove it and run again") from error
+    except ValueError as error:
+        raise StoreError(f"{path}: damaged, not JSON ({error}); remove it and run again") from error
+    except OSError as error:
+        raise StoreError(explain(error, path)) from error
+
+
+def read_record(path: Path, *fields: str) -> dict[str, Any] | None:
+    """Read a JSON record that has at least these fields, or return None where there is none.
+
+    Raises:
+        StoreError: the file is there but is no such record.
+    """
+    value = read_json(path)
+    if value is None and not path.exists():
+        return None
+    if not isinstance(value, dict) or not all(name in value for name in fields):
+        raise StoreError(f"{path}: damaged, not a record of {', '.join(fields)}; remove it and run again")
+    return value
 
 
 def expand(patterns: Sequence[str], exclude: Sequence[str], root: Path) -> tuple[Found, ...]:
@@ -227,7 +248,7 @@ def only_run(work: Path) -> Iterator[None]:
         lock.acquire()
     except filelock.Timeout:
         with contextlib.suppress(StoreError):
-            who = read_json(owner) or {}
+            who = read_record(owner) or {}
             raise BusyError(
                 f"{work} is in use by process {who.get('pid', '?')} ({who.get('command', 'another run')}); "
                 "wait for it to end, stop it, or give another --work"

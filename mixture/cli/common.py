@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -98,14 +100,34 @@ class Watch:
         self._console.print(message, style="dim", markup=False, soft_wrap=True)
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as batch systems send it before they kill: the same orderly end as Ctrl-C."""
+
+
+@contextlib.contextmanager
+def _heed_termination() -> Iterator[None]:
+    def end(_number: int, _frame: object) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @contextlib.contextmanager
 def sentences(*, debug: bool, watch: Watch | None = None) -> Iterator[None]:
-    """Turn our errors into one sentence and exit code 1, Ctrl-C into 130."""
+    """Turn our errors into one sentence and exit code 1, Ctrl-C into 130, SIGTERM into 143."""
     from mixture.errors import MixtureError
     from mixture.storage import explain
 
     try:
-        yield
+        with _heed_termination():
+            yield
     except MixtureError as error:
         _fail(str(error), debug=debug, watch=watch)
     except OSError as error:
@@ -118,11 +140,11 @@ def sentences(*, debug: bool, watch: Watch | None = None) -> Iterator[None]:
             debug=debug,
             watch=watch,
         )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if watch:
             watch.finish()
         typer.echo("stopped; what is whole is kept: run the same command to go on", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(143 if isinstance(error, _Terminated) else 130) from None
 
 
 def _fail(message: str, *, debug: bool, watch: Watch | None) -> None:
@@ -168,6 +190,16 @@ def session(
 
 def show(as_json: bool, summary: dict[str, Any], *pictures: RenderableType) -> None:  # noqa: FBT001
     """Print a command's one summary: for machines on request, else for people."""
+    try:
+        _print(as_json, summary, pictures)
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):
+        # The reader (`| head`) has seen enough; rich leaves by SystemExit then. What is buffered goes nowhere, or
+        # Python would complain of it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _print(as_json: bool, summary: dict[str, Any], pictures: Sequence[RenderableType]) -> None:  # noqa: FBT001
     if as_json:
         json.dump(summary, sys.stdout, indent=1, ensure_ascii=False)
         sys.stdout.write("\n")

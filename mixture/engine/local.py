@@ -6,6 +6,7 @@ then run again in a fresh pool, a few times. Workers are spawned, not forked: th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -68,7 +69,8 @@ class Local:
         try:
             while True:
                 while len(running) < most and (item := next(waiting, None)):
-                    running[self._pool.submit(item[1].run)] = item[0]
+                    with _deaf_to_ctrl_c():
+                        running[self._pool.submit(item[1].run)] = item[0]
                 if not running:
                     return
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -85,6 +87,19 @@ class Local:
             process.terminate()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool = None
+
+
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Hold Ctrl-C back for a moment: processes and threads begun in it never hear it, and it reaches us afterwards.
+
+    A worker that is still importing would else answer with a traceback of its own.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker() -> None:

@@ -24,12 +24,13 @@ import xxhash
 
 from mixture import schemas
 from mixture.engine import Progress
-from mixture.errors import InputError
+from mixture.errors import InputError, StoreError
 from mixture.hashing import fingerprint
 from mixture.index.census import Census, take_census
 from mixture.recipe import DomainRule, Recipe, Source
-from mixture.storage import publish, read_json, write_json
+from mixture.storage import publish, read_json, read_record, write_json
 from mixture.tokens.ingest import Store, StoredPart
+from mixture.tokens.store import damaged, read_parquet
 from mixture.workspace import Workspace
 
 _FORMAT_VERSION = 1
@@ -76,7 +77,7 @@ def bucket(recipe: Recipe, store: Store, workspace: Workspace, progress: Progres
     """
     key = _key(recipe, store)
     folder = workspace.index(key)
-    record = read_json(folder / "index.json")
+    record = _whole_record(folder)
     made = record is None
     if record is None:
         progress.start("bucket", "documents", store.documents, 0)
@@ -84,8 +85,21 @@ def bucket(recipe: Recipe, store: Store, workspace: Workspace, progress: Progres
         write_json(folder / "census.json", take_census(folder / "index.parquet").rows())
         write_json(folder / "index.json", record)
         progress.finish()
-    census = Census.from_rows(read_json(folder / "census.json"))
+    census = _read_census(folder / "census.json")
     return Index(folder=folder, census=census, made=made, **record)
+
+
+def _whole_record(folder: Path) -> dict[str, Any] | None:
+    record = read_record(folder / "index.json", "documents", "tokens", "duplicates", "no_domain", "digest")
+    whole = all((folder / name).exists() for name in ("index.parquet", "census.json"))
+    return record if whole else None
+
+
+def _read_census(path: Path) -> Census:
+    try:
+        return Census.from_rows(read_json(path))
+    except TypeError as error:
+        raise StoreError(damaged(path, error)) from error
 
 
 def _key(recipe: Recipe, store: Store) -> str:
@@ -114,8 +128,19 @@ def _build(recipe: Recipe, store: Store, folder: Path, progress: Progress) -> di
                 no_domain += without
                 writer.write_table(table)
                 progress.advance(part.record["documents"])
-    record = _sort(staging, folder / "index.parquet", schema, carried, keep=recipe.duplicates == "keep")
-    staging.unlink()
+    try:
+        record = _sort(staging, folder / "index.parquet", schema, carried, keep=recipe.duplicates == "keep")
+    except duckdb.Error as error:
+        # It sorts on disk where memory does not suffice; a full disk is the usual cause.
+        cause = " ".join(str(error).split())
+        raise StoreError(
+            f"{folder}: the index cannot be sorted there ({cause}); free some space and run again"
+        ) from error
+    finally:
+        staging.unlink(missing_ok=True)
+    for name in carried:
+        if pa.types.is_null(schema.field(name).type):
+            progress.say(f"bucket: no document has a value in {name!r}, which the recipe carries; is it misspelt?")
     return record | {"no_domain": no_domain}
 
 
@@ -124,7 +149,7 @@ def _staging_schema(store: Store, carried: Sequence[str]) -> pa.Schema:
     kinds: dict[str, set[pa.DataType]] = {name: set() for name in carried}
     for part in store.parts:
         if part.columns:
-            schema = pq.read_schema(part.files.columns(part.columns))
+            schema = _columns_schema(part)
             for name in carried:
                 if name in schema.names and not pa.types.is_null(schema.field(name).type):
                     kinds[name].add(schema.field(name).type)
@@ -133,19 +158,27 @@ def _staging_schema(store: Store, carried: Sequence[str]) -> pa.Schema:
     return pa.schema([pa.field("rank", pa.int32()), *fields, *extra])
 
 
+def _columns_schema(part: StoredPart) -> pa.Schema:
+    path = part.files.columns(part.columns)
+    try:
+        return pq.read_schema(path)
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(damaged(path, error)) from error
+
+
 def _widest(kinds: set[pa.DataType]) -> pa.DataType:
     if len(kinds) == 1:
         return next(iter(kinds))
     if kinds and all(pa.types.is_integer(k) or pa.types.is_floating(k) for k in kinds):
         return pa.float64()
-    return pa.string()
+    return pa.string() if kinds else pa.null()
 
 
 def _part_rows(part: StoredPart, rank: int, schema: pa.Schema, recipe: Recipe) -> tuple[pa.Table, int]:
-    documents = pq.read_table(part.files.documents)
+    documents = read_parquet(part.files.documents)
     lengths = documents["n_tokens"].to_numpy()
     source = part.unit.source
-    columns = pq.read_table(part.files.columns(part.columns)) if part.columns else None
+    columns = read_parquet(part.files.columns(part.columns)) if part.columns else None
     names = pa.array([file.name for file in part.unit.files])
     number = documents["input"].to_numpy()
     domain = _domains(source, columns, names, number)
@@ -202,7 +235,8 @@ def _without_domainless(table: pa.Table, recipe: Recipe, source: Source) -> tupl
     lacking = pc.or_kleene(pc.is_null(table["domain"]), pc.equal(table["domain"], ""))
     count = pc.sum(lacking).as_py() or 0
     if count and recipe.on_bad_row == "stop":
-        row = table.filter(lacking).slice(0, 1).to_pylist()[0]
+        order = [("input_file", "ascending"), ("input_row", "ascending")]
+        row = table.filter(lacking).sort_by(order).slice(0, 1).to_pylist()[0]
         raise InputError(
             f"source {source.name!r}: {count:,} documents have no value in their domain field {source.domain.field!r}, the "
             f"first in {row['input_file']}, row {row['input_row']}; name another field or a constant domain, or leave them "
@@ -237,7 +271,11 @@ def _sort(staging: Path, target: Path, schema: pa.Schema, carried: Sequence[str]
         with (
             publish(target) as out,
             pq.ParquetWriter(
-                pa.PythonFile(out, "w"), pa.schema(fields), compression="zstd", compression_level=1
+                pa.PythonFile(out, "w"),
+                pa.schema(fields),
+                compression="zstd",
+                compression_level=1,
+                write_page_checksum=True,
             ) as writer,
         ):
             for table in _tables(reader, pa.schema(fields)):

@@ -14,7 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mixture.errors import StoreError
 from mixture.hashing import U64, id_words
+from mixture.tokens.store import damaged
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,11 @@ class IndexReader:
     """Reads an index file by row groups; knows at which id each begins, so a range of ids opens few of them."""
 
     def __init__(self, path: Path, domains: Sequence[str]) -> None:
-        self._file = pq.ParquetFile(path)
+        self._path = path
+        try:
+            self._file = pq.ParquetFile(path, page_checksum_verification=True)
+        except (pa.ArrowException, OSError) as error:
+            raise StoreError(damaged(path, error)) from error
         self._domains = pa.array(domains, pa.string())
         self._first = np.array([self._first_id(group) for group in range(self._file.num_row_groups)], np.uint64)
 
@@ -95,7 +101,10 @@ class IndexReader:
 
     def _rows(self, groups: Sequence[int], columns: Sequence[str]) -> Rows:
         names = ["doc_id", "domain", "n_tokens", "occurrence", "occurrences", *columns]
-        table = self._file.read_row_groups(list(groups), columns=names)
+        try:
+            table = self._file.read_row_groups(list(groups), columns=names)
+        except (pa.ArrowException, OSError) as error:
+            raise StoreError(damaged(self._path, error)) from error
         hi, lo = id_words(table["doc_id"])
         domain = pc.index_in(table["domain"], self._domains).to_numpy().astype(np.int64)
         tokens, occurrence, occurrences = (

@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mixture import lockfile
 from mixture.engine import Progress
-from mixture.errors import LockError
 from mixture.hashing import fingerprint
 from mixture.index.build import Index
 from mixture.index.rows import IndexReader
@@ -23,10 +21,10 @@ from mixture.plan.order import slice_count
 from mixture.plan.quota import Counts, Supply, solve
 from mixture.plan.stream import Drawn, digest, stream
 from mixture.recipe import Recipe
-from mixture.storage import read_json, write_json
+from mixture.storage import read_record, write_json
 from mixture.tokens.ingest import Store
 from mixture.tokens.separators import Frame, frame
-from mixture.tokens.store import write_parquet
+from mixture.tokens.store import read_parquet, write_parquet
 from mixture.workspace import Workspace
 
 _FORMAT_VERSION = 1
@@ -68,7 +66,9 @@ def plan(recipe: Recipe, store: Store, index: Index, workspace: Workspace, lock_
     around = frame(store.tokenizer, recipe.sequence.separator)
     key = fingerprint([_FORMAT_VERSION, recipe.fingerprint, store.tokenizer.fingerprint, index.folder.name])
     folder = workspace.plan(recipe.name, key)
-    record = read_json(folder / "plan.json")
+    record = read_record(folder / "plan.json", "digest", "slices", "cells", "held_out", "empty")
+    if not all(plan_file(folder, shard).exists() for shard in range(recipe.shard_count)):
+        record = None
     made = record is None
     if record is None:
         record = _make(recipe, index, around, folder, progress)
@@ -183,10 +183,6 @@ def read_rows(folder: Path, shard: int) -> pa.Table:
     """Read one shard's rows of a plan.
 
     Raises:
-        LockError: the plan is gone or damaged.
+        StoreError: the plan is gone or damaged.
     """
-    path = plan_file(folder, shard)
-    try:
-        return pq.read_table(path)
-    except (FileNotFoundError, pa.ArrowInvalid, OSError) as error:
-        raise LockError(f"{path}: this plan is missing or damaged ({error}); run `mixture plan` again") from error
+    return read_parquet(plan_file(folder, shard))

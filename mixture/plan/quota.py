@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixture.errors import PlanError, ShortageError, nearest
-from mixture.recipe import LengthRule, Mix
+from mixture.recipe import MOST_EPOCHS, LengthRule, Mix
 
 Counts = npt.NDArray[np.int64]
 
@@ -209,9 +209,12 @@ def _shortage(mix: Mix, supply: Supply, budget: int, sequence: int, wanted: Coun
     options = []
     if feasible:
         options.append(f"budget: {feasible} (the largest that this recipe can have)")
+    else:
+        options.append("no budget at all as the recipe stands")
     if all(supply.tokens[d, k] for d, k in short):
         epochs = max(-(-int(wanted[d, k]) // int(supply.tokens[d, k])) for d, k in short)
-        options.append(f"max_epochs: {epochs}")
+        if epochs <= MOST_EPOCHS:
+            options.append(f"max_epochs: {epochs}")
     names = ", ".join(dict.fromkeys(supply.domains[d] for d, _ in short))
     options.append(f"a smaller share or a gentler length rule for {names}, or more such documents")
     count = "1 cell holds" if len(short) == 1 else f"{len(short)} cells hold"

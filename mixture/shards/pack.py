@@ -14,9 +14,12 @@ from mixture.lockfile import Lock
 from mixture.plan.make import Plan
 from mixture.recipe import Recipe
 from mixture.shards.write import Geometry, record_path
-from mixture.storage import read_json
+from mixture.storage import read_json, read_record
 from mixture.tokens.ingest import Store
 from mixture.workspace import Workspace
+
+#: What the lock keeps of each shard's record.
+_KEPT = ("shard", "sequences", "tokens", "size", "hash")
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ def pack(
     tasks = list(_tasks(recipe, store, plan, folder))
     missing = [task for task in tasks if not _is_whole(Path(task.arguments["target"]), plan.digest)]
     total = sum(task.weight for task in tasks)
+    if missing:
+        _check_store(store, engine)
     progress.start("pack", "tokens", total, total - sum(task.weight for task in missing))
     for task, _ in engine.run(missing):
         progress.advance(task.weight)
@@ -79,6 +84,22 @@ def pack(
     else:
         lock.write(lock_path)
     return Packed(folder, lock, tuple(Path(task.arguments["target"]).name for task in missing))
+
+
+def _check_store(store: Store, engine: Engine) -> None:
+    """Hold each part that an earlier run wrote to its hash: what is packed wrong once would be wrong for ever."""
+    tasks = [
+        Task(
+            "mixture.tokens.store:check_parts",
+            {"parts": [[str(part.files.tokens), part.record["hash"]]]},
+            part.record["size"],
+            f"check {part.name}",
+        )
+        for part in store.parts
+        if not part.fresh
+    ]
+    for _ in engine.run(tasks):
+        pass
 
 
 def _tasks(recipe: Recipe, store: Store, plan: Plan, folder: Path) -> list[Task]:
@@ -101,7 +122,7 @@ def _tasks(recipe: Recipe, store: Store, plan: Plan, folder: Path) -> list[Task]
 
 
 def _is_whole(shard: Path, plan_digest: str) -> bool:
-    record = read_json(record_path(shard))
+    record = read_record(record_path(shard), *_KEPT, "plan", "cells", "rows")
     if record is None or record["plan"] != plan_digest:
         return False
     return shard.exists() and shard.stat().st_size == record["size"]
@@ -121,8 +142,7 @@ def _completed(recipe: Recipe, lock: Lock, records: Sequence[dict[str, Any]]) ->
                 f"cell {cell['domain']} {cell['bucket']}: {cell['written']:,} tokens written, {cell['granted']:,} granted; the "
                 "plan and the shards do not belong together: remove both and run again"
             )
-    kept = ("shard", "sequences", "tokens", "size", "hash")
-    return replace(lock, shards=[{name: record[name] for name in kept} for record in records], cells=cells)
+    return replace(lock, shards=[{name: record[name] for name in _KEPT} for record in records], cells=cells)
 
 
 def _hold_to(before: Lock, now: Lock, lock_path: Path) -> None:

@@ -17,13 +17,13 @@ import polars as pl
 import pyarrow as pa
 
 from mixture.engine import Engine, Progress, Task
-from mixture.errors import VerifyError
+from mixture.errors import StoreError, VerifyError
 from mixture.hashing import file_digest
 from mixture.lockfile import Lock
 from mixture.recipe import Recipe
 from mixture.shards.pack import geometry
 from mixture.shards.write import Geometry, hash_rows, record_path, sum_cells
-from mixture.storage import explain, read_json
+from mixture.storage import explain, read_record
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def check_shard(path: str, facts: dict[str, Any], geometry: dict[str, Any]) -> d
     except OSError as error:
         raise VerifyError(explain(error, shard)) from error
     cells: dict[str, np.ndarray[Any, Any]] = {}
-    expected = (read_json(record_path(shard)) or {}).get("rows", [])
+    expected = _row_hashes(shard)
     first = 0
     try:
         with pa.ipc.open_file(pa.memory_map(path)) as reader:
@@ -108,6 +108,15 @@ def check_shard(path: str, facts: dict[str, Any], geometry: dict[str, Any]) -> d
         where = "no row differs, so the damage lies between the rows" if expected else "its record is gone too"
         raise VerifyError(f"{shard}: its bytes do not have the hash in the lock, {facts['hash']} ({where}); {_REMEDY}")
     return {"cells": {domain: tokens.tolist() for domain, tokens in cells.items()}}
+
+
+def _row_hashes(shard: Path) -> Sequence[str]:
+    """Return the hash of each row; none if the record is gone or damaged: the lock alone is believed."""
+    try:
+        record = read_record(record_path(shard), "rows")
+    except StoreError:
+        return ()
+    return record["rows"] if record else ()
 
 
 _REMEDY = "remove it and run `mixture pack` to write it again"

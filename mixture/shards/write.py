@@ -90,7 +90,7 @@ class ShardRows:
         (part, parts), (domain, domains) = (_coded(table[name]) for name in ("part", "domain"))
         hi, lo = id_words(table["doc_id"])
         numbers: dict[str, Ints] = {
-            name: table[name].to_numpy().astype(np.int64)
+            name: schemas.numbers(table[name]).astype(np.int64)
             for name in ("doc_start", "doc_stop", "doc_length", "copy", "row")
         }
         return ShardRows(part=part, parts=parts.to_pylist(), domain=domain, domains=domains, hi=hi, lo=lo, **numbers)
@@ -100,7 +100,7 @@ def _coded(column: pa.ChunkedArray) -> tuple[Ints, pa.Array]:
     array = column.unify_dictionaries().combine_chunks() if column.num_chunks > 1 else column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0) if array.num_chunks else pa.array([], schemas.PLAN.field("part").type)
-    return array.indices.to_numpy().astype(np.int64), array.dictionary
+    return schemas.numbers(array.indices).astype(np.int64), array.dictionary
 
 
 def write_shard(
@@ -123,13 +123,16 @@ def write_shard(
     starts = _document_starts(rows, parts)
     sequences = int(pieces.sequence[-1]) + 1 if len(pieces.sequence) else 0
     per_batch = max(1, _BATCH_TOKENS // how.length)
+    # One room for the tokens of all batches: fresh pages cost as much as filling them.
+    room: Tokens = np.empty(min(per_batch, sequences) * how.length, how.token.to_pandas_dtype())
     row_hashes: list[str] = []
     path = Path(target)
     with publish(path) as out, pa.ipc.new_file(pa.PythonFile(out, "w"), how.schema) as writer:
         for first in range(0, sequences, per_batch):
             stop = min(first + per_batch, sequences)
             chosen = _between(pieces, first, stop)
-            tokens = _copy(rows, parts, starts, chosen, stop - first, how)
+            tokens = room[: (stop - first) * how.length]
+            _copy(rows, parts, starts, chosen, tokens, how)
             batch = _batch(rows, chosen, tokens, stop - first, how)
             writer.write_batch(batch)
             row_hashes += hash_rows(batch)
@@ -158,11 +161,10 @@ def _between(pieces: Pieces, first: int, stop: int) -> Pieces:
     return Pieces(*(column[low:high] for column in columns))
 
 
-def _copy(
-    rows: ShardRows, parts: list[OpenPart], starts: Ints, pieces: Pieces, sequences: int, how: Geometry
-) -> Tokens:
-    """Return the tokens of some sequences, flat: each piece's own tokens from the store, separators from the frame."""
-    out: Tokens = np.zeros(sequences * how.length, how.token.to_pandas_dtype())
+def _copy(rows: ShardRows, parts: list[OpenPart], starts: Ints, pieces: Pieces, out: Tokens, how: Geometry) -> None:
+    """Fill `out` with sequences: each piece's own tokens from the store, separators from the frame, zeros elsewhere."""
+    if int(pieces.size.sum()) < len(out):
+        out.fill(0)
     place = pieces.sequence * how.length + pieces.start
     # Offsets in the document's own tokens; the part of a piece below 0 or past the end is separator.
     begin = rows.doc_start[pieces.row] + pieces.offset
@@ -179,7 +181,6 @@ def _copy(
             offset = at + number if at is not None else length + number
             inside = (begin <= offset) & (offset < end)
             out[(place + offset - begin)[inside]] = token
-    return out
 
 
 def _document_starts(rows: ShardRows, parts: list[OpenPart]) -> Ints:
@@ -195,20 +196,20 @@ def _batch(rows: ShardRows, pieces: Pieces, tokens: Tokens, sequences: int, how:
     schema = how.schema
     spans = pa.StructArray.from_arrays(
         [
-            pa.array(pieces.start, pa.int32()),
-            pa.array(pieces.start + pieces.size, pa.int32()),
-            rows.domains.take(pa.array(rows.domain[pieces.row])).cast(pa.string()),
+            schemas.column(pieces.start, pa.int32()),
+            schemas.column(pieces.start + pieces.size, pa.int32()),
+            rows.domains.take(schemas.column(rows.domain[pieces.row])).cast(pa.string()),
             id_array(rows.hi[pieces.row], rows.lo[pieces.row]),
-            pa.array(rows.doc_start[pieces.row] + pieces.offset),
-            pa.array(rows.doc_length[pieces.row]),
-            pa.array(rows.copy[pieces.row], pa.int32()),
+            schemas.column(rows.doc_start[pieces.row] + pieces.offset),
+            schemas.column(rows.doc_length[pieces.row]),
+            schemas.column(rows.copy[pieces.row], pa.int32()),
         ],
         fields=list(schemas.SPAN),
     )
     borders = np.searchsorted(pieces.sequence, np.arange(sequences + 1)).astype(np.int32)
     columns = [
-        pa.FixedSizeListArray.from_arrays(pa.array(tokens), type=schema.field("input_ids").type),
-        pa.ListArray.from_arrays(pa.array(borders), spans, type=schema.field("spans").type),
+        pa.FixedSizeListArray.from_arrays(schemas.column(tokens), type=schema.field("input_ids").type),
+        pa.ListArray.from_arrays(schemas.column(borders), spans, type=schema.field("spans").type),
     ]
     return pa.record_batch(columns, schema=schema)
 
@@ -217,19 +218,20 @@ def hash_rows(batch: pa.RecordBatch) -> list[str]:
     """Return a 64-bit XXH3 of each row's tokens and spans, 16 hex digits each."""
     ids = batch.column("input_ids")
     length = ids.type.list_size
-    tokens = np.ascontiguousarray(ids.flatten().to_numpy()).reshape(len(batch), length)
+    tokens = schemas.numbers(ids.flatten()).reshape(len(batch), length)
     lists = batch.column("spans")
     spans = lists.flatten()
     numbers = [
-        spans.field(name).to_numpy().astype("<i8") for name in ("start", "stop", "doc_offset", "doc_length", "copy")
+        schemas.numbers(spans.field(name)).astype("<i8")
+        for name in ("start", "stop", "doc_offset", "doc_length", "copy")
     ]
     hi, lo = id_words(spans.field("doc_id"))
     # A domain enters by the hash of its name.
     coded = spans.field("domain").dictionary_encode()
     names = np.array([xxhash.xxh3_64_intdigest(name.encode()) for name in coded.dictionary.to_pylist()], np.uint64)
-    domain = names[coded.indices.to_numpy()] if len(names) else np.empty(0, np.uint64)
+    domain = names[schemas.numbers(coded.indices)] if len(names) else np.empty(0, np.uint64)
     packed = np.stack([*numbers, *(words.view("<i8") for words in (hi, lo, domain))], axis=1)
-    borders = lists.offsets.to_numpy() - lists.offsets[0].as_py()
+    borders = schemas.numbers(lists.offsets) - lists.offsets[0].as_py()
     hashes = []
     for row in range(len(batch)):
         state = xxhash.xxh3_64(tokens[row])

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,15 +17,17 @@ import numpy as np
 import pyarrow as pa
 
 from mixture import corpus, schemas
-from mixture.corpus.documents import Chunk, InputFile, Reading, Reject
+from mixture.corpus.documents import Chunk, InputFile, Reading
 from mixture.engine import Engine, Progress, Task
-from mixture.errors import EngineMismatchError, InputError
+from mixture.errors import EngineMismatchError, InputError, StoreError
 from mixture.hashing import document_ids, fingerprint, id_words
-from mixture.recipe import Recipe, TokenizerSpec
+from mixture.recipe import Recipe, Source, TokenizerSpec
 from mixture.storage import read_json, write_json
+from mixture.storage import read_record as read_json_record
 from mixture.tokens import tokenizer as tokenizers
 from mixture.tokens.inputs import Unit, find, reading
-from mixture.tokens.store import PartFiles, read_record, write_parquet, write_part
+from mixture.tokens.separators import frame
+from mixture.tokens.store import PartFiles, read_parquet, read_record, write_parquet, write_part
 from mixture.workspace import Workspace
 
 #: Readers of one compressed file: each decompresses all of it, so more would only heat the room.
@@ -44,6 +46,7 @@ class StoredPart:
         record: its counts, rejects and hash.
         first_rows: row at which the part's chunk starts, in each file of the unit.
         columns: key of its columns file, empty where the source needs none.
+        fresh: whether this run wrote it.
     """
 
     unit: Unit
@@ -51,6 +54,7 @@ class StoredPart:
     record: dict[str, Any]
     first_rows: tuple[int, ...]
     columns: str
+    fresh: bool
 
     @property
     def name(self) -> str:
@@ -118,6 +122,10 @@ def tokenize(recipe: Recipe, workspace: Workspace, engine: Engine, progress: Pro
     """
     units = find(recipe, workspace, engine)
     tokenizer = _load(recipe.tokenizer.model_dump_json(), str(workspace.data), "auto")
+    # A separator that the vocabulary lacks is better found now than after the corpus is tokenized.
+    frame(tokenizer, recipe.sequence.separator)
+    if tokenizer.notice:
+        progress.say(tokenizer.notice)
     mismatch = workspace.store(tokenizer.fingerprint) / "mismatch.json"
     if mismatch.exists() and tokenizer.engine != "reference":
         return _tokenize_with(recipe, workspace, engine, progress, units, "reference", str(read_json(mismatch)))
@@ -151,9 +159,10 @@ def _tokenize_with(
         progress.advance(task.weight)
         seen += sum(report["rejected"].values())
         if seen > recipe.max_bad_rows:
-            raise InputError(_too_many(seen, recipe.max_bad_rows, report["samples"]))
+            raise InputError(_too_many(seen, recipe.max_bad_rows, _place(report["samples"])))
     progress.finish()
-    parts = tuple(part for unit in units for part in _parts(unit, workspace, recipe, folder))
+    fresh = {(task.arguments["folder"], task.arguments["start"]) for task in missing}
+    parts = tuple(part for unit in units for part in _parts(unit, workspace, recipe, folder, fresh))
     _judge(recipe, units, parts)
     made = tuple(dict.fromkeys(task.label for task in missing))
     return Store(folder, tokenizer, units, parts, made, (notice,) if notice else ())
@@ -210,8 +219,13 @@ def _mark(folder: Path, start: int, step: int, columns: str) -> Path:
 
 def _is_done(task: Task) -> bool:
     given = task.arguments
-    columns = _columns_key(json.loads(given["reading"])["columns"])
-    return _mark(Path(given["folder"]), given["start"], given["step"], columns).exists()
+    folder, columns = Path(given["folder"]), _columns_key(json.loads(given["reading"])["columns"])
+    mark = read_json_record(_mark(folder, given["start"], given["step"], columns), "chunks")
+    return mark is not None and all(_is_whole(PartFiles(folder, index), columns) for index in mark["chunks"])
+
+
+def _is_whole(part: PartFiles, columns: str) -> bool:
+    return read_record(part) is not None and (not columns or part.columns(columns).exists())
 
 
 def tokenize_chunks(
@@ -239,7 +253,9 @@ def tokenize_chunks(
         report["chunks"].append(index)
         for reason, count in record["rejected"].items():
             report["rejected"][reason] = report["rejected"].get(reason, 0) + count
-        report["samples"] = (report["samples"] + record["samples"])[:_SAMPLES]
+        # Which row of the file a chunk begins with is known once all chunks before it are read.
+        within = {"within": f" of chunk {index}"} if index else {}
+        report["samples"] = (report["samples"] + [sample | within for sample in record["samples"]])[:_SAMPLES]
     for key in dict.fromkeys(["", columns]):
         write_json(_mark(Path(folder), start, step, key), {"chunks": report["chunks"]})
     return report
@@ -273,7 +289,9 @@ def _store_chunks(
     inputs: Sequence[InputFile],
     tokenizer: tokenizers.Tokenizer,
 ) -> dict[str, Any]:
-    text = pa.concat_arrays([chunk.text for _, chunk in chunks]) if chunks else pa.array([], pa.large_binary())
+    texts = [chunk.text for _, chunk in chunks]
+    # Joining copies, also one text alone.
+    text = texts[0] if len(texts) == 1 else pa.concat_arrays([pa.nulls(0, pa.large_binary()), *texts])
     number = np.repeat([n for n, _ in chunks], [len(chunk.text) for _, chunk in chunks]).astype(np.int32)
     row = np.concatenate([np.empty(0, np.int64), *_rows_in_file(chunks)])
     offsets = (
@@ -284,7 +302,7 @@ def _store_chunks(
     hi, lo = id_words(pa.FixedSizeBinaryArray.from_buffers(schemas.DOC_ID, len(text), [None, pa.py_buffer(ids)]))
     # Equal texts have equal ids: the place in the input then decides, so that a part is the same whoever makes it.
     order = np.lexsort((row, number, lo, hi))
-    text = text.take(pa.array(order))
+    text = text.take(schemas.column(order))
     hi, lo = hi[order], lo[order]
     checked = tokenizer.check(text, hi, lo)
     tokens, starts = tokenizer.encode(text)
@@ -301,9 +319,14 @@ def _store_chunks(
 
 def _rows_in_file(chunks: Sequence[tuple[int, Chunk]]) -> Iterator[np.ndarray[Any, Any]]:
     """Yield each chunk's rows, counted from the first row that this part holds of the chunk's file."""
+    for _, first, chunk in _with_first_rows(chunks):
+        yield chunk.row + first
+
+
+def _with_first_rows(chunks: Sequence[tuple[int, Chunk]]) -> Iterator[tuple[int, int, Chunk]]:
     before: dict[int, int] = {}
     for number, chunk in chunks:
-        yield chunk.row + before.get(number, 0)
+        yield number, before.get(number, 0), chunk
         before[number] = before.get(number, 0) + chunk.rows
 
 
@@ -322,42 +345,45 @@ def _count(reasons: Iterable[str]) -> dict[str, int]:
 
 
 def _samples(chunks: Sequence[tuple[int, Chunk]], inputs: Sequence[InputFile]) -> list[dict[str, Any]]:
-    found: list[tuple[int, Reject]] = [(n, reject) for n, chunk in chunks for reject in chunk.rejects]
-    return [
-        {"file": inputs[n].name, "row": reject.row, "reason": reject.reason, "sample": reject.sample}
-        for n, reject in found[:_SAMPLES]
-    ]
+    found: list[dict[str, Any]] = []
+    for number, first, chunk in _with_first_rows(chunks):
+        for reject in chunk.rejects[: _SAMPLES - len(found)]:
+            place = {"file": inputs[number].name, "row": reject.row + first}
+            found.append(place | {"reason": reject.reason, "sample": reject.sample})
+    return found
 
 
 def _align_columns(part: PartFiles, chunks: Sequence[tuple[int, Chunk]]) -> pa.Table:
     """Return the chunks' columns in the order of the part's documents."""
-    import pyarrow.parquet as pq
-
-    documents = pq.read_table(part.documents, columns=["input", "input_row"])
+    documents = read_parquet(part.documents, ["input", "input_row"])
     table = pa.concat_tables([chunk.columns for _, chunk in chunks], promote_options="permissive")
     number = np.repeat([n for n, _ in chunks], [len(chunk.text) for _, chunk in chunks])
     row = np.concatenate([np.empty(0, np.int64), *_rows_in_file(chunks)])
     place = np.lexsort((row, number))
-    wanted = np.lexsort((documents["input_row"].to_numpy(), documents["input"].to_numpy()))
+    wanted = np.lexsort((schemas.numbers(documents["input_row"]), schemas.numbers(documents["input"])))
     order = np.empty(len(place), np.int64)
     order[wanted] = place
-    return table.take(pa.array(order))
+    return table.take(schemas.column(order))
 
 
-def _parts(unit: Unit, workspace: Workspace, recipe: Recipe, folder: Path) -> Iterator[StoredPart]:
+def _parts(
+    unit: Unit, workspace: Workspace, recipe: Recipe, folder: Path, fresh: Collection[tuple[str, int]]
+) -> Iterator[StoredPart]:
     how = reading(recipe, unit.source, workspace)
     columns = _columns_key(how.columns)
     first = np.zeros(len(unit.files), np.int64)
     count = 0
     steps = _readers(unit, how)
     for start in range(steps):
-        count += len(read_json(_mark(folder / unit.key, start, steps, columns))["chunks"])
+        mark = _mark(folder / unit.key, start, steps, columns)
+        count += len((read_json_record(mark, "chunks") or {"chunks": ()})["chunks"])
     for index in range(count):
         files = PartFiles(folder / unit.key, index)
         record = read_record(files)
         if record is None:
-            raise InputError(f"{files.record}: this part's record is gone; remove {files.folder} and run again")
-        yield StoredPart(unit, files, record, tuple(first.tolist()), columns)
+            raise StoreError(f"{files.record}: this part's record is gone; remove {files.folder} and run again")
+        is_fresh = (str(files.folder), index % steps) in fresh
+        yield StoredPart(unit, files, record, tuple(first.tolist()), columns, is_fresh)
         first += record["rows"]
 
 
@@ -366,21 +392,40 @@ def _judge(recipe: Recipe, units: Sequence[Unit], parts: Sequence[StoredPart]) -
     for source in recipe.sources:
         held = [part for part in parts if part.unit.source is source]
         if not sum(part.record["documents"] for part in held):
-            files = sum(len(unit.files) for unit in units if unit.source is source)
             raise InputError(
-                f"source {source.name!r} holds no document: {files} files were read and no row has a text; check paths and "
-                "the text field, or take the source out of the recipe"
+                _no_document(source, [file for unit in units if unit.source is source for file in unit.files], held)
             )
     allowed = recipe.max_bad_rows if recipe.on_bad_row == "skip" else 0
     bad = sum(sum(part.record["rejected"].values()) for part in parts)
     if bad > allowed:
-        samples = [sample for part in parts for sample in part.record["samples"]]
-        raise InputError(_too_many(bad, allowed, samples))
+        raise InputError(_too_many(bad, allowed, _placed(parts)))
 
 
-def _too_many(bad: int, allowed: int, samples: Sequence[dict[str, Any]]) -> str:
-    first = samples[0]
+def _no_document(source: Source, files: Sequence[InputFile], parts: Sequence[StoredPart]) -> str:
+    rows, rejected = sum(sum(part.record["rows"]) for part in parts), _placed(parts)
+    more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
+    why = f", the first bad one {rejected[0]}" if rejected else ""
     return (
-        f"{bad:,} bad rows, {allowed:,} allowed; the first: {first['file']}, row {first['row']}: {first['reason']} "
-        f"({first['sample']!r}); mend them, or raise max_bad_rows with on_bad_row: skip"
+        f"source {source.name!r} holds no document: {rows:,} rows in {files[0].name}{more}{why}; check paths and the "
+        "text field, or take the source out of the recipe"
+    )
+
+
+def _placed(parts: Sequence[StoredPart]) -> list[str]:
+    """Say where the sampled bad rows of parts are, counted in their files, and what is wrong with them."""
+    out = []
+    for part in parts:
+        first = dict(zip((file.name for file in part.unit.files), part.first_rows, strict=True))
+        out += _place([s | {"row": s["row"] + first.get(s["file"], 0)} for s in part.record["samples"]])
+    return out
+
+
+def _place(samples: Sequence[dict[str, Any]]) -> list[str]:
+    return [f"{s['file']}, row {s['row']:,}{s.get('within', '')}: {s['reason']} ({s['sample']!r})" for s in samples]
+
+
+def _too_many(bad: int, allowed: int, places: Sequence[str]) -> str:
+    return (
+        f"{bad:,} bad rows, {allowed:,} allowed; one of them: {places[0]}; mend them, or raise max_bad_rows with "
+        "on_bad_row: skip"
     )

@@ -17,7 +17,7 @@ from mixture.engine import Engine, Task
 from mixture.errors import InputError
 from mixture.hashing import file_digest, fingerprint
 from mixture.recipe import Recipe, Source
-from mixture.storage import Found, expand, explain, locate, read_json, write_json
+from mixture.storage import Found, expand, explain, locate, read_record, write_json
 from mixture.workspace import Workspace
 
 #: Files with less than this many bytes of text share units …
@@ -157,7 +157,7 @@ def hash_files(paths: Sequence[str]) -> list[str]:
 
 def _hash(places: Sequence[Path], workspace: Workspace, engine: Engine) -> dict[Path, tuple[int, str]]:
     """Return (bytes, content hash) of each file, and of each file inside each folder."""
-    seen: dict[str, list[Any]] = read_json(workspace.seen_inputs) or {}
+    seen: dict[str, list[Any]] = read_record(workspace.seen_inputs) or {}
     stamps: dict[Path, list[Any]] = {}
     for place in places:
         for path in [p for p in place.rglob("*") if p.is_file()] if place.is_dir() else [place]:

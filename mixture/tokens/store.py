@@ -10,6 +10,7 @@ reads parts' ranges, not documents.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ import pyarrow.parquet as pq
 
 from mixture import schemas
 from mixture.errors import StoreError
-from mixture.hashing import U64, id_array
-from mixture.storage import publish, read_json, write_json
+from mixture.hashing import U64, file_digest, id_array
+from mixture.storage import publish, write_json
+from mixture.storage import read_record as read_json_record
 
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
@@ -75,33 +77,77 @@ def write_part(
         facts: what else the record says.
     """
     doc_id = id_array(*ids)
-    values = pa.array(tokens.astype(token.to_pandas_dtype(), copy=False))
+    values = schemas.column(tokens.astype(token.to_pandas_dtype(), copy=False))
     lists = pa.LargeListArray.from_arrays(
-        pa.array(offsets), values, type=schemas.store_part(token).field("tokens").type
+        schemas.column(offsets), values, type=schemas.store_part(token).field("tokens").type
     )
     batch = pa.record_batch([doc_id, lists], schema=schemas.store_part(token))
     with publish(files.tokens) as out, pa.ipc.new_file(pa.PythonFile(out, "w"), batch.schema) as writer:
         writer.write_batch(batch)
-    table = pa.table(
-        {"doc_id": doc_id, "n_tokens": np.diff(offsets)} | documents,
-    ).cast(schemas.PART_DOCUMENTS)
+    columns = {name: schemas.column(values) for name, values in ({"n_tokens": np.diff(offsets)} | documents).items()}
+    table = pa.table({"doc_id": doc_id} | columns).cast(schemas.PART_DOCUMENTS)
     write_parquet(files.documents, table)
-    record: dict[str, Any] = {"documents": len(doc_id), "tokens": int(offsets[-1]), "bytes": int(documents["n_bytes"].sum())}
+    record: dict[str, Any] = {
+        "documents": len(doc_id),
+        "tokens": int(offsets[-1]),
+        "bytes": int(documents["n_bytes"].sum()),
+    }
     record |= {"hash": out.digest, "size": out.size} | facts
     write_json(files.record, record)
     return record
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
-    """Publish a table as Parquet."""
+    """Publish a table as Parquet, with a checksum of each page."""
     with publish(path) as out:
-        pq.write_table(table, pa.PythonFile(out, "w"), compression="zstd", compression_level=1)
+        pq.write_table(
+            table, pa.PythonFile(out, "w"), compression="zstd", compression_level=1, write_page_checksum=True
+        )
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read what `write_parquet` published.
+
+    Raises:
+        StoreError: missing or damaged.
+    """
+    try:
+        # `read_table` goes through data sets, and so through pandas (see `schemas.column`).
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return file.read(columns)
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(damaged(path, error)) from error
+
+
+def damaged(path: Path, error: Exception) -> str:
+    """Return the sentence for an unreadable file of the work directory; every stage makes again what is gone."""
+    cause = " ".join(str(error).split()).rstrip(". ")
+    return f"{path}: missing or damaged ({cause}); remove it if it is there, and run the same command again"
 
 
 def read_record(files: PartFiles) -> dict[str, Any] | None:
-    """Return the record of a part, or None if the part is not whole."""
-    record: dict[str, Any] | None = read_json(files.record)
-    return record
+    """Return the record of a part, or None if the part is not whole: no record, or a file of it gone or cut short."""
+    record = read_json_record(
+        files.record, "documents", "tokens", "bytes", "hash", "size", "rows", "rejected", "samples"
+    )
+    if record is None or not files.documents.exists():
+        return None
+    return record if files.tokens.exists() and files.tokens.stat().st_size == record["size"] else None
+
+
+def check_parts(parts: Sequence[tuple[str, str]]) -> None:
+    """Task: hold the tokens of parts, given by path, to the hashes in their records.
+
+    Raises:
+        StoreError: a part's bytes have changed since it was written.
+    """
+    for path, expected in parts:
+        try:
+            found = file_digest(Path(path))
+        except OSError as error:
+            raise StoreError(damaged(Path(path), error)) from error
+        if found != expected:
+            raise StoreError(damaged(Path(path), ValueError(f"hash {found}, its record says {expected}")))
 
 
 @dataclass(frozen=True)
@@ -125,12 +171,10 @@ def open_part(path: Path) -> OpenPart:
     """
     try:
         batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
-    except FileNotFoundError as error:
-        raise StoreError(f"{path}: this part of the token store is gone; run `mixture tokenize` again") from error
-    except (pa.ArrowInvalid, OSError, IndexError) as error:
-        raise StoreError(f"{path}: damaged ({error}); remove it and run `mixture tokenize` again") from error
+    except (pa.ArrowException, OSError, IndexError) as error:
+        raise StoreError(damaged(path, error)) from error
     lists = batch.column("tokens")
     return OpenPart(
-        np.asarray(lists.offsets.to_numpy(zero_copy_only=True)),
-        np.asarray(lists.values.to_numpy(zero_copy_only=True)),
+        schemas.numbers(lists.offsets),
+        schemas.numbers(lists.values),
     )
