@@ -2,8 +2,8 @@
 
     recipe ─ tokenize ─ store ─ bucket ─ index ─ plan ─ lock ─ pack ─ shards ─ verify
 
-A stage needs what comes before it, so a command for a late stage runs the earlier ones too: they only look, when nothing
-has changed.
+A stage needs what comes before it, so a command for a late stage runs the earlier ones too: they only look, when
+nothing has changed.
 """
 
 from __future__ import annotations

@@ -107,8 +107,8 @@ def read(path: Path) -> Lock | None:
         raise LockError(f"{path}: not a lock file ({error}); `mixture plan` writes one") from error
     if stated != lock.fingerprint:
         raise LockError(
-            f"{path}: its content does not match its fingerprint {stated}, so it was edited or damaged; restore it from "
-            "git, or remove it and plan again"
+            f"{path}: its content does not match its fingerprint {stated}, so it was edited or damaged; restore it "
+            "from git, or remove it and plan again"
         )
     return lock
 

@@ -15,7 +15,7 @@ from mixture import corpus
 from mixture.corpus.documents import InputFile, Reading
 from mixture.errors import InputError, RecipeError
 from mixture.recipe import Recipe, parse
-from mixture.storage import explain, expand, publish
+from mixture.storage import expand, explain, publish
 from mixture.tokens.training import train_sentencepiece
 
 FORMATS = {
@@ -94,7 +94,7 @@ buckets: [{buckets}]               # edges between length buckets
 
 mix:
 {domains}
-  lengths: {{threshold: {threshold}, long: 0.7}} # documents of {threshold} tokens and more: 70 % of every domain at least
+  lengths: {{threshold: {threshold}, long: 0.7}} # documents from {threshold} tokens: 70 % of each domain at least
   max_epochs: 4                        # no document more often than this
 
 holdout: 0.01                          # documents that no plan ever draws, the same for every seed

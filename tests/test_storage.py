@@ -59,7 +59,7 @@ def test_a_record_that_is_not_json_is_named(tmp_path: Path) -> None:
     assert read_json(tmp_path / "a.json") == {"b": [1, "ü"]}
     assert read_json(tmp_path / "none.json") is None
     (tmp_path / "a.json").write_text("{")
-    with pytest.raises(StoreError, match=r"a\.json: not a readable record"):
+    with pytest.raises(StoreError, match=r"a\.json: damaged, not JSON"):
         read_json(tmp_path / "a.json")
 
 

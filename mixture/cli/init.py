@@ -7,7 +7,10 @@ import typer
 
 from mixture.cli.common import DATA, Data, Debug, Json, RecipePath, sentences, show
 
-EXAMPLE = "Example:  mixture init manifests/mine.yaml --source books=corpus/books-*.jsonl.zst --source peps=corpus/peps.parquet --train-tokenizer"
+EXAMPLE = (
+    "Example:  mixture init manifests/mine.yaml --source books='corpus/books-*.jsonl.zst' "
+    "--source peps=corpus/peps.parquet --train-tokenizer"
+)
 
 
 def command(

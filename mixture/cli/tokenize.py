@@ -46,7 +46,8 @@ def command(
             "read": list(store.made),
         }
         text = (
-            f"{store.documents:,} documents, {store.tokens:,} tokens from {store.bytes:,} bytes of text in {store.folder}\n"
+            f"{store.documents:,} documents, {store.tokens:,} tokens from {store.bytes:,} bytes of text\n"
+            f"store in {store.folder}\n"
             f"tokenizer {store.tokenizer.name}, engine {store.tokenizer.engine}"
         )
         if store.rejected:

@@ -40,7 +40,7 @@ def command(
     with session(recipe, work=work, data=data, workers=workers, lock=lock, debug=debug, alone=False) as job:
         found = job.verify(shards)
         text = (
-            f"whole: {found.shards} shards, {found.tokens:,} tokens, {found.cells} cells exact, {found.documents:,} documents, "
-            f"none more than {found.most_copies} times"
+            f"whole: {found.shards} shards, {found.tokens:,} tokens, {found.cells} cells exact, "
+            f"{found.documents:,} documents, none more than {found.most_copies} times"
         )
         show(as_json, {"whole": True} | found.__dict__, text)

@@ -119,6 +119,6 @@ def _start_worker() -> None:
 def _killed(left: Sequence[Task], tries: int) -> str:
     names = ", ".join(task.label for task in left[:3]) + (", …" if len(left) > 3 else "")
     return (
-        f"a worker process was killed {tries} times while {len(left)} tasks were left ({names}), most likely for want of "
-        "memory; run again with fewer --workers: what is whole is kept"
+        f"a worker process was killed {tries} times while {len(left)} tasks were left ({names}), most likely for want "
+        "of memory; run again with fewer --workers: what is whole is kept"
     )

@@ -2,7 +2,8 @@
 
 Parts' rows get their source, domain and carried columns, go to a staging file, and DuckDB sorts them by id, within its
 memory limit and with room on disk, so that equal texts meet: the recipe says whether the first of them stays or all.
-"First" is by the order of the sources, then by domain and carried values, so renaming or splitting files does not matter.
+"First" is by the order of the sources, then by domain and carried values, so renaming or splitting files does not
+matter.
 
 Length buckets are not here. Edges are a question asked of the index.
 """
@@ -238,9 +239,9 @@ def _without_domainless(table: pa.Table, recipe: Recipe, source: Source) -> tupl
         order = [("input_file", "ascending"), ("input_row", "ascending")]
         row = table.filter(lacking).sort_by(order).slice(0, 1).to_pylist()[0]
         raise InputError(
-            f"source {source.name!r}: {count:,} documents have no value in their domain field {source.domain.field!r}, the "
-            f"first in {row['input_file']}, row {row['input_row']}; name another field or a constant domain, or leave them "
-            "out with on_bad_row: skip"
+            f"source {source.name!r}: {count:,} documents have no value in their domain field {source.domain.field!r}, "
+            f"the first in {row['input_file']}, row {row['input_row']}; name another field or a constant domain, or leave "
+            "them out with on_bad_row: skip"
         )
     return (table.filter(pc.invert(lacking)) if count else table), count
 

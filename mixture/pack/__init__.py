@@ -1,6 +1,7 @@
 """Packings: from the lengths of a stream's documents to pieces of sequences. Pure: no tokens, no files.
 
-A packing is a function of (lengths, sequence length) that returns `Pieces`; a new one is one function and one line here.
+A packing is a function of (lengths, sequence length) that returns `Pieces`; a new one is one function and one line
+here.
 """
 
 from __future__ import annotations

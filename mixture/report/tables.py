@@ -42,7 +42,7 @@ def _move(before: str, after: str) -> Text:
 
 
 def mixture_table(lock: Lock) -> RenderableType:
-    """Domains × lengths, before → after, in percent; then what was wanted, written and repeated of each domain."""
+    """Domains by lengths, before → after, in percent; then what was wanted, written and repeated of each domain."""
     buckets = list(dict.fromkeys(cell["bucket"] for cell in lock.cells))
     domains = list(dict.fromkeys(cell["domain"] for cell in lock.cells))
     cells = {(cell["domain"], cell["bucket"]): cell for cell in lock.cells}

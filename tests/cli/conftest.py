@@ -52,7 +52,9 @@ class Said:
 class Shop(Kitchen):
     """A kitchen with a counter: what is ordered at the command line is made in its folder."""
 
-    def source(self, form: str, path: str, *, domain: str = "{field: meta.set}", more: str = "", name: str = "all") -> str:
+    def source(
+        self, form: str, path: str, *, domain: str = "{field: meta.set}", more: str = "", name: str = "all"
+    ) -> str:
         return f"  - {{name: {name}, format: {form}, paths: [{path}], domain: {domain}{more}}}"
 
     def stock(self, **changes: Any) -> Path:
