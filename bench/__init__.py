@@ -4,7 +4,9 @@
 
     machine.py   what it ran on
     corpora.py   text to run on, and a vocabulary where none is given
-    measure.py   fresh processes, A B A B, min – median – max, peak memory
+    measure.py   fresh processes, A B A B, min, median, max, peak memory
     tokenize.py  JSON lines → token store and index, against gigatoken reading the same lines
     pack.py      plan and store → shards, against memcpy and `cp` of the same bytes
+
+Figures are never tests: a machine has moods. A ratio is taken between neighbours in time.
 """

@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description="How fast, against what.")
     add = parser.add_argument
     add("--corpus", type=Path, nargs="+", metavar="PATH", help="folders or files: .jsonl[.gz|.zst], .parquet")
-    add("--tokenizer", type=Path, metavar="FILE", help="x.tiktoken, x.model or tokenizer.json; default: a BPE made here")
+    add("--tokenizer", type=Path, metavar="FILE", help=".tiktoken, .model or tokenizer.json (default: makes a BPE)")
     add("--only", choices=["tokenize", "pack"], help="one bench alone")
     add("--repeat", type=int, default=3, help="rounds that count (default 3)")
     add("--workers", type=int, default=machine.cores(), help="worker processes, besides 1 (default: all cores)")
@@ -46,10 +46,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace, temp: Path, console: Console) -> list[dict[str, Any]]:
     with console.status("laying out the corpus"):
-        if options.corpus:
-            given = corpora.given(options.corpus)
-        else:
-            given = corpora.stdlib(temp / "stdlib", options.megabytes)
+        own = options.corpus is None
+        given = corpora.stdlib(temp / "stdlib", options.megabytes) if own else corpora.given(options.corpus)
         vocabulary = corpora.vocabulary(options.tokenizer, given, temp / "vocabulary", options.vocabulary)
         plain = given if given.plain else corpora.plain(given, temp / "plain")
         short = corpora.short(plain, temp / "short")
@@ -71,8 +69,8 @@ def show(result: dict[str, Any], console: Console) -> None:
     """Print what was measured, and on what."""
     facts = result["machine"]
     console.print(
-        f"{facts['processor']}, {facts['cores']} cores, {facts['memory_gib']} GiB, load {facts['load_average'][0]}; Python "
-        f"{facts['python']}; {', '.join(f'{k} {v}' for k, v in facts['libraries'].items())}; {facts['date']}"
+        f"{facts['processor']}, {facts['cores']} cores, {facts['memory_gib']} GiB, load {facts['load_average'][0]}; "
+        f"Python {facts['python']}; {', '.join(f'{k} {v}' for k, v in facts['libraries'].items())}; {facts['date']}"
     )
     table = Table(title="median (min - max); ratio = ours / other, neighbours in time")
     for heading in ("bench", "corpus", "MB", "workers", "unit", "ours", "other", "", "ratio", "peak MiB"):

@@ -1,9 +1,11 @@
-"""Text to run on, and a vocabulary where none is given. Everything is written to the run's temporary folder.
+"""Text to run on, and a vocabulary where none is given.
 
     given       the files as they are                 books-00.jsonl.zst …
     plain       the same rows as plain JSON lines     what the floor reads fastest
     short       the same text in short documents      median 300 tokens: a row for every kilobyte
     stdlib      where nothing is given: the source code of this interpreter's own standard library
+
+What is made is written to the run's temporary folder.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import importlib.metadata
 import os
 import platform
@@ -22,7 +22,7 @@ def facts() -> dict[str, Any]:
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
         "libraries": {name: found for name in LIBRARIES if (found := version(name))},
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     }
 
 

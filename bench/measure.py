@@ -82,7 +82,7 @@ def ratios(ours: Sequence[float], other: Sequence[float]) -> dict[str, float]:
 
 
 def peak_bytes() -> dict[str, int]:
-    """Return the most memory that this process, and the largest of its ended children, ever held, files mapped included."""
+    """Return the most memory that this process and the largest of its ended children held, mapped files included."""
     unit = 1 if sys.platform == "darwin" else 1024
     return {
         "peak_self": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,

@@ -36,8 +36,7 @@ def bench(
     recipe = _prepare(place, corpus, vocabulary, max(workers))
     rows = []
     for folder, where in _folders(place):
-        for count in workers:
-            rows.append(_measure(recipe, corpus, count, folder, where, repeat, temp))
+        rows += [_measure(recipe, corpus, count, folder, where, repeat, temp) for count in workers]
         shutil.rmtree(folder)
     return rows
 

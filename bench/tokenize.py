@@ -41,7 +41,8 @@ def bench(corpus: Corpus, vocabulary: Vocabulary, workers: int, repeat: int, tem
     rows = [_row(corpus, workers, f"{FLOOR} {version(FLOOR)}", reports["ours"], reports[FLOOR])]
     if workers == 1 and corpus.plain:
         arguments = {"recipe": str(recipe), "files": [str(f) for f in corpus.files]}
-        peer = measure.alternate([Contestant(REFERENCE, "bench.tokenize:reference", arguments)], repeat, temp)[REFERENCE]
+        contestant = Contestant(REFERENCE, "bench.tokenize:reference", arguments)
+        peer = measure.alternate([contestant], repeat, temp)[REFERENCE]
         rows.append(_row(corpus, workers, peer[0]["library"], reports["ours"], peer))
     return rows
 
@@ -127,7 +128,7 @@ def floor(files: list[str], vocabulary: str, workers: int) -> dict[str, Any]:
 
 def reference(recipe: str, files: list[str]) -> dict[str, Any]:
     """Contestant: the vocabulary's own library, one thread, on the first megabytes of text, from memory to memory."""
-    from mixture.recipe import load
+    from mixture.recipe_file import load
     from mixture.tokens import tokenizer
 
     path = Path(recipe)

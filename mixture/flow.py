@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixture import lockfile
-from mixture import recipe as recipes
 from mixture.engine import Engine, Progress
 from mixture.errors import LockError
 from mixture.index.build import Index, bucket
 from mixture.lockfile import Lock
 from mixture.plan.make import Plan, plan
 from mixture.recipe import Recipe
+from mixture.recipe_file import load as load_recipe
 from mixture.shards.pack import Packed, pack
 from mixture.shards.verify import Verified, verify
 from mixture.tokens.ingest import Store, tokenize
@@ -128,7 +128,7 @@ def open_job(
     path: Path, workspace: Workspace, engine: Engine, progress: Progress, lock_path: Path | None = None
 ) -> Job:
     """Read a recipe and bind it to a place."""
-    recipe = recipes.load(path)
+    recipe = load_recipe(path)
     return Job(path, recipe, workspace, lock_path or default_lock(path), engine, progress)
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from mixture import corpus
 from mixture.corpus.documents import InputFile, Reading
 from mixture.errors import InputError, RecipeError
-from mixture.recipe import Recipe, parse
+from mixture.recipe import Recipe
+from mixture.recipe_file import parse
 from mixture.storage import expand, explain, publish
 from mixture.tokens.training import train_sentencepiece
 

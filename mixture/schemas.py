@@ -120,5 +120,12 @@ def column(values: npt.NDArray[Any], kind: pa.DataType | None = None) -> pa.Arra
 
 
 def numbers(values: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
-    """Return integers or floats without nulls as numpy, read-only; `to_numpy` imports pandas (see `column`)."""
-    return np.from_dlpack(values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values)
+    """Return integers or floats as numpy, read-only; `to_numpy` imports pandas (see `column`).
+
+    Raises:
+        ValueError: there are nulls among them.
+    """
+    array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    if array.null_count:
+        raise ValueError(f"{array.null_count} nulls where numbers are expected")
+    return np.from_dlpack(array)

@@ -188,7 +188,7 @@ def session(
             yield job
 
 
-def show(as_json: bool, summary: dict[str, Any], *pictures: RenderableType) -> None:  # noqa: FBT001
+def show(as_json: bool, summary: dict[str, Any], *pictures: RenderableType) -> None:
     """Print a command's one summary: for machines on request, else for people."""
     try:
         _print(as_json, summary, pictures)
@@ -199,7 +199,7 @@ def show(as_json: bool, summary: dict[str, Any], *pictures: RenderableType) -> N
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _print(as_json: bool, summary: dict[str, Any], pictures: Sequence[RenderableType]) -> None:  # noqa: FBT001
+def _print(as_json: bool, summary: dict[str, Any], pictures: Sequence[RenderableType]) -> None:
     if as_json:
         json.dump(summary, sys.stdout, indent=1, ensure_ascii=False)
         sys.stdout.write("\n")

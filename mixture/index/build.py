@@ -240,8 +240,8 @@ def _without_domainless(table: pa.Table, recipe: Recipe, source: Source) -> tupl
         row = table.filter(lacking).sort_by(order).slice(0, 1).to_pylist()[0]
         raise InputError(
             f"source {source.name!r}: {count:,} documents have no value in their domain field {source.domain.field!r}, "
-            f"the first in {row['input_file']}, row {row['input_row']}; name another field or a constant domain, or leave "
-            "them out with on_bad_row: skip"
+            f"the first in {row['input_file']}, row {row['input_row']}; name another field or a constant domain, or "
+            "leave them out with on_bad_row: skip"
         )
     return (table.filter(pc.invert(lacking)) if count else table), count
 

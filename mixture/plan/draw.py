@@ -74,6 +74,7 @@ class Threshold:
         epochs: times that every document of the cell appears in full.
         at: (draw, id words, occurrence) of the last document of the partial epoch; None if there is no partial epoch.
         kept: tokens of that document that are written.
+        cut: whether that is less than all of them.
         documents: distinct documents that the quota touches.
         unique: tokens written at least once.
     """
@@ -81,6 +82,7 @@ class Threshold:
     epochs: int
     at: tuple[int, int, int, int] | None
     kept: int
+    cut: bool
     documents: int
     unique: int
 
@@ -161,16 +163,14 @@ def thresholds(
     for c in range(cells.cells):
         count = int(histogram.documents[c].sum())
         if not rest[c]:
-            touched = epochs[c] > 0
-            found.append(Threshold(int(epochs[c]), None, 0, count if touched else 0, int(held[c]) if touched else 0))
+            seen = (count, int(held[c])) if epochs[c] > 0 else (0, 0)
+            found.append(Threshold(int(epochs[c]), None, 0, False, *seen))
             continue
         done = int(before[c, last[c]] - histogram.tokens[c, last[c]])
         drawn = int(histogram.documents[c, : last[c]].sum())
-        at, kept, number = _cut(candidates[c], int(rest[c]) - done)
-        if epochs[c]:
-            found.append(Threshold(int(epochs[c]), at, kept, count, int(held[c])))
-        else:
-            found.append(Threshold(0, at, kept, drawn + number, int(rest[c])))
+        at, tokens, kept, number = _last(candidates[c], int(rest[c]) - done)
+        seen = (count, int(held[c])) if epochs[c] else (drawn + number, int(rest[c]))
+        found.append(Threshold(int(epochs[c]), at, kept, kept < tokens, *seen))
     return tuple(found)
 
 
@@ -194,12 +194,12 @@ def _collect(batches: Callable[[], Iterable[Rows]], cells: CellMap, seed: int, l
     return found
 
 
-def _cut(candidates: Candidates, wanted: int) -> tuple[tuple[int, int, int, int], int, int]:
-    """Return the last document needed to reach `wanted` tokens, how many of its tokens, and the count up to it."""
+def _last(candidates: Candidates, wanted: int) -> tuple[tuple[int, int, int, int], int, int, int]:
+    """Return the document that reaches `wanted` tokens, its tokens, how many are kept, and the count up to it."""
     total = 0
     for number, (*at, tokens) in enumerate(sorted(candidates), start=1):
         if total + tokens >= wanted:
-            return (at[0], at[1], at[2], at[3]), wanted - total, number
+            return (at[0], at[1], at[2], at[3]), tokens, wanted - total, number
         total += tokens
     raise ArithmeticError(f"a cell's bin holds {total} tokens, its histogram says at least {wanted}")
 

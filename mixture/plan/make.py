@@ -131,7 +131,7 @@ def _cell_rows(supply: Supply, wanted: Counts, found: Sequence[Threshold]) -> li
                     "epochs": round(granted / held, 4) if held else 0,
                     "documents": at.documents,
                     "unique_tokens": at.unique,
-                    "cut": at.at is not None and at.kept > 0,
+                    "cut": at.cut,
                 }
             )
     return rows

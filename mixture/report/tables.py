@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,7 +72,10 @@ def mixture_table(lock: Lock) -> RenderableType:
     table.add_row("all", "", *everything, *_tail(lock, lock.cells), style="bold")
     return Group(
         table,
-        Text("before → after; lengths in percent of their domain; epochs: mean, and the most of a cell", "dim"),
+        Text(
+            "before → after; lengths in percent of their domain; epochs of the supply: mean, and the most of a cell",
+            "dim",
+        ),
     )
 
 
@@ -96,67 +100,66 @@ def _sums(cells: Sequence[dict[str, Any]], key: str) -> dict[str, int]:
 
 def _tail(lock: Lock, cells: Sequence[dict[str, Any]]) -> list[str]:
     wanted, written = sum(c["wanted"] for c in cells), sum(c.get("written", 0) for c in cells)
-    used = [c for c in cells if c["granted"]]
-    unique = sum(c["unique_tokens"] for c in used)
-    mean = wanted / unique if unique else 0
-    most = max((c["epochs"] for c in used), default=0)
     done = (f"{written:,} " + ("=" if written == wanted else "≠")) if lock.packed else "not yet"
-    epochs = f"{max(mean, 1):.2f} / {max(most, 1):.2f}" if used else "·"
-    return [f"{wanted:,}", done, epochs]
+    used = [c for c in cells if c["granted"]]
+    if not used:
+        return [f"{wanted:,}", done, "·"]
+    mean, most = wanted / sum(c["supply_tokens"] for c in used), max(c["epochs"] for c in used)
+    return [f"{wanted:,}", done, f"{mean:.2f} / {most:.2f}"]
 
 
 def lock_facts(lock: Lock) -> RenderableType:
     """What became of the documents, and what the stream is, one fact a line."""
-    documents, stream = lock.documents, lock.stream
-    rejected = sum(documents["rejected"].values())
-    facts = [("documents", f"{documents['read']:,} read = {_fates(documents, rejected)}")]
-    if rejected:
-        facts.append(("rejected", ", ".join(f"{count:,} {reason}" for reason, count in documents["rejected"].items())))
-    held = documents["held_out"]
-    if held:
-        total = sum(entry["documents"] for entry in held.values())
-        facts.append(
-            (
-                "held out",
-                f"{total:,} documents, {short(sum(e['tokens'] for e in held.values()))} tokens, never drawn",
-            )
-        )
-    unused = [cell["domain"] for cell in lock.cells if cell["supply_tokens"]]
-    drawn = {cell["domain"] for cell in lock.cells if cell["granted"]}
-    left = sorted(set(unused) - drawn)
-    if left:
-        facts.append(("not drawn", ", ".join(left) + " (the recipe gives them no share)"))
-    repeated = sum(c["granted"] - c["unique_tokens"] for c in lock.cells)
-    most = max((c["epochs"] for c in lock.cells), default=0)
-    text = f"{short(repeated)} tokens ({share(repeated, stream['tokens'])} %)" if repeated else "nothing"
-    facts.append(("repeats", f"{text}; no document more than {max(1, -(-most // 1)):.0f} times"))
-    if stream["rounded_off"]:
-        facts.append(("rounding", f"{stream['rounded_off']:,} of {stream['budget']:,} tokens do not fill a sequence"))
-    cut = sum(bool(c["cut"]) for c in lock.cells)
-    facts.append(
-        (
-            "exact",
-            f"{cut} documents cut so that {len([c for c in lock.cells if c['granted']])} cells meet their quota",
-        )
-    )
+    stream, granted = lock.stream, [c for c in lock.cells if c["granted"]]
+    cut, drawn = sum(c["cut"] for c in granted), sum(c["documents"] for c in granted)
+    facts = {
+        "documents": _fates(lock.documents),
+        "rejected": ", ".join(f"{count:,} {reason}" for reason, count in lock.documents["rejected"].items()),
+        "held out": _held_out(lock.documents["held_out"]),
+        "not drawn": _not_drawn(lock),
+        "repeats": _repeats(granted, stream["tokens"]),
+        "rounding": f"{stream['rounded_off']:,} of {stream['budget']:,} tokens do not fill a sequence",
+        "exact": f"{cut} of {drawn:,} documents cut so that {len(granted)} cells are exact",
+    }
+    if not stream["rounded_off"]:
+        del facts["rounding"]
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
-    for name, value in facts:
-        table.add_row(name, value)
+    for name, value in facts.items():
+        if value:
+            table.add_row(name, value)
     return table
 
 
-def _fates(documents: dict[str, Any], rejected: int) -> str:
-    parts = [f"{documents['indexed']:,} indexed"]
+def _fates(documents: dict[str, Any]) -> str:
+    rejected = sum(documents["rejected"].values())
     dropped = documents["read"] - rejected - documents["indexed"]
-    # Documents without a domain were stored, then left out, and are listed among the rejected ones.
-    dropped += documents["rejected"].get("no domain", 0) * 0
-    if dropped > 0:
+    parts = [f"{documents['indexed']:,} indexed"]
+    if dropped:
         parts.append(f"{dropped:,} exact duplicates")
     if rejected:
         parts.append(f"{rejected:,} rejected")
-    return " + ".join(parts)
+    return f"{documents['read']:,} read = {' + '.join(parts)}"
+
+
+def _held_out(held: dict[str, Any]) -> str:
+    documents, tokens = sum(e["documents"] for e in held.values()), sum(e["tokens"] for e in held.values())
+    return f"{documents:,} documents, {short(tokens)} tokens, never drawn" if documents else ""
+
+
+def _not_drawn(lock: Lock) -> str:
+    drawn = {cell["domain"] for cell in lock.cells if cell["granted"]}
+    left = sorted({cell["domain"] for cell in lock.cells if cell["supply_tokens"]} - drawn)
+    return f"{', '.join(left)} (the recipe gives them no share)" if left else ""
+
+
+def _repeats(granted: Sequence[dict[str, Any]], tokens: int) -> str:
+    repeated = sum(c["granted"] - c["unique_tokens"] for c in granted)
+    if not repeated:
+        return "nothing: no document appears twice"
+    most = max(math.ceil(c["epochs"]) for c in granted)
+    return f"{short(repeated)} tokens ({share(repeated, tokens)} %); no document more than {most} times"
 
 
 def census_table(census: Census) -> RenderableType:

@@ -139,8 +139,8 @@ def _completed(recipe: Recipe, lock: Lock, records: Sequence[dict[str, Any]]) ->
     for cell in cells:
         if cell["written"] != cell["granted"]:
             raise StoreError(
-                f"cell {cell['domain']} {cell['bucket']}: {cell['written']:,} tokens written, {cell['granted']:,} granted; "
-                "the plan and the shards do not belong together: remove both and run again"
+                f"cell {cell['domain']} {cell['bucket']}: {cell['written']:,} tokens written, {cell['granted']:,} "
+                "granted; the plan and the shards do not belong together: remove both and run again"
             )
     return replace(lock, shards=[{name: record[name] for name in _KEPT} for record in records], cells=cells)
 
@@ -150,6 +150,6 @@ def _hold_to(before: Lock, now: Lock, lock_path: Path) -> None:
         if old["hash"] != new["hash"]:
             raise StoreError(
                 f"{new['shard']}: hash {new['hash']}, but {lock_path} says {old['hash']} for the same plan; if the "
-                "libraries changed their file layout (see `with` in the lock), remove the lock and run again to record the "
-                "new hashes"
+                "libraries changed their file layout (see `with` in the lock), remove the lock and run again to record "
+                "the new hashes"
             )

@@ -1,8 +1,8 @@
 """Does the lock tell the truth? Re-hash the shards, and check the laws from the shards alone.
 
 Per shard: the file's hash, its rows (each against the hash in its record, so damage is named by row), spans that tile
-every sequence, token ids inside the vocabulary, tokens by cell. Over all shards: nothing lost (law 1), every quota exact
-(law 2), no document more often than its cap (law 6), and no token of a copy written twice.
+every sequence, token ids inside the vocabulary, tokens by cell. Over all shards: nothing lost (law 1), every quota
+exact (law 2), no document more often than its cap (law 6), and no token of a copy written twice.
 """
 
 from __future__ import annotations
@@ -213,8 +213,8 @@ def _check_copies(recipe: Recipe, folder: Path, lock: Lock) -> tuple[int, int]:
     if len(overlap):
         row = overlap.row(0, named=True)
         raise VerifyError(
-            f"document {row['doc_id'].hex()} of {row['domain']}: token {row['doc_offset']} of copy {row['copy']} is written "
-            f"twice, again in {row['shard']}, row {row['row']}"
+            f"document {row['doc_id'].hex()} of {row['domain']}: token {row['doc_offset']} of copy {row['copy']} is "
+            f"written twice, again in {row['shard']}, row {row['row']}"
         )
     copies = spans.group_by(["domain", "doc_id"]).agg(
         pl.col("copy").n_unique(), pl.col("shard").first(), pl.col("row").first()

@@ -161,6 +161,8 @@ def _tokenize_with(
         if seen > recipe.max_bad_rows:
             raise InputError(_too_many(seen, recipe.max_bad_rows, _place(report["samples"])))
     progress.finish()
+    if missing:
+        write_json(folder / "proof.json", asdict(tokenizer.proof))
     fresh = {(task.arguments["folder"], task.arguments["start"]) for task in missing}
     parts = tuple(part for unit in units for part in _parts(unit, workspace, recipe, folder, fresh))
     _judge(recipe, units, parts)
@@ -195,7 +197,7 @@ def _tasks(
 
 
 def _readers(unit: Unit, how: Reading) -> int:
-    """Return how many tasks share a unit: one for each chunk where chunks can be sought, else a few that all decompress."""
+    """Return how many tasks share a unit: one a chunk where chunks can be sought, else a few that all decompress."""
     if len(unit.files) > 1:
         return 1
     chunks = _chunks(unit.source.format, unit.files[0], how)
@@ -228,7 +230,7 @@ def _is_whole(part: PartFiles, columns: str) -> bool:
     return read_record(part) is not None and (not columns or part.columns(columns).exists())
 
 
-def tokenize_chunks(
+def tokenize_chunks(  # noqa: PLR0913, PLR0917 - a task's whole world travels in its arguments
     spec: str,
     data: str,
     choice: Literal["auto", "reference"],

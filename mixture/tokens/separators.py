@@ -38,7 +38,7 @@ def frame(tokenizer: Tokenizer, separator: Separator) -> Frame:
 def _id(tokenizer: Tokenizer, name: str, value: int | None) -> int:
     if value is None:
         raise TokenizerError(
-            f"{tokenizer.name} has no {name} token for sequence.separator; name one with tokenizer.{name}, or use another "
-            "separator: eos, bos, none, or {text: …}"
+            f"{tokenizer.name} has no {name} token for sequence.separator; name one with tokenizer.{name}, or use "
+            "another separator: eos, bos, none, or {text: …}"
         )
     return value

@@ -13,7 +13,8 @@ import pytest
 
 import mixture
 from mixture import scaffold
-from mixture.recipe import json_schema, load, parse
+from mixture.recipe import json_schema
+from mixture.recipe_file import load, parse
 
 ROOT = Path(__file__).parents[2]
 
