@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,8 @@ from bench import corpora, machine, pack, tokenize
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benches asked for."""
     options = _parser().parse_args(arguments)
-    console = Console()
+    # Wide enough for the table where the output goes to a file.
+    console = Console(width=None if sys.stdout.isatty() else 180)
     with tempfile.TemporaryDirectory(prefix="mixture-bench-", dir=options.temp) as name:
         result = {"machine": machine.facts(), "rows": _run(options, Path(name), console)}
     result["options"] = {"repeat": options.repeat, "workers": options.workers}
@@ -72,23 +74,35 @@ def show(result: dict[str, Any], console: Console) -> None:
         f"{facts['processor']}, {facts['cores']} cores, {facts['memory_gib']} GiB, load {facts['load_average'][0]}; "
         f"Python {facts['python']}; {', '.join(f'{k} {v}' for k, v in facts['libraries'].items())}; {facts['date']}"
     )
-    table = Table(title="median (min - max); ratio = ours / other, neighbours in time")
-    for heading in ("bench", "corpus", "MB", "workers", "unit", "ours", "other", "", "ratio", "peak MiB"):
-        table.add_column(heading, justify="left" if heading in ("bench", "corpus", "unit", "other") else "right")
+    table = Table(title="median (min to max); ratio: ours / other, between neighbours in time")
+    table.add_column("bench")
+    table.add_column("corpus")
+    for heading in ("workers", "ours", "other", "", "ratio", "peak, ours", "other"):
+        table.add_column(heading, justify="left" if heading == "other" else "right", no_wrap=True)
     for row in result["rows"]:
-        others = [(row["other"], row.get("floor"), row.get("ratio"))]
+        others = [(row["other"], row.get("floor"), row.get("ratio"), row.get("floor_peak"))]
         if "memcpy" in row:
-            others.append(("memcpy", row["memcpy"], row["ratio_memcpy"]))
-        for name, floor, ratio in others:
-            first = [row["bench"], row["corpus"], f"{row['megabytes']:,.0f}", str(row["workers"]), row["unit"]]
-            last = [_spread(ratio) if ratio else row["skipped"], f"{row['peak'] / 2**20:,.0f}"]
-            table.add_row(*first, _spread(row["ours"]), name, _spread(floor) if floor else "", *last)
+            others.append(("memcpy", row["memcpy"], row["ratio_memcpy"], None))
+        for name, floor, ratio, peak in others:
+            table.add_row(
+                f"{row['bench']}, {row['unit']}",
+                f"{row['corpus']}, {row['megabytes']:,.0f} MB",
+                str(row["workers"]),
+                _spread(row["ours"]),
+                name,
+                _spread(floor),
+                _spread(ratio) if ratio else row["skipped"],
+                f"{row['peak'] / 2**20:,.0f} MiB",
+                f"{peak / 2**20:,.0f} MiB" if peak else "",
+            )
     console.print(table)
 
 
-def _spread(found: dict[str, float]) -> str:
+def _spread(found: dict[str, float] | None) -> str:
+    if found is None:
+        return ""
     digits = 1 if found["median"] >= 10 else 2
-    return f"{found['median']:.{digits}f} ({found['min']:.{digits}f}-{found['max']:.{digits}f})"
+    return f"{found['median']:.{digits}f} ({found['min']:.{digits}f} to {found['max']:.{digits}f})"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,13 +64,11 @@ def _link(target: Path, link: Path) -> None:
 def warm_job(recipe: Path, work: Path, workers: int) -> Iterator[Job]:
     """Open a recipe with every process started, everything imported and the vocabulary loaded in each."""
     data = recipe.parent / "data"
-    meeting = recipe.parent / f"meeting-{os.getpid()}"
-    meeting.mkdir()
-    with Local(workers) as engine:
+    with Local(workers) as engine, tempfile.TemporaryDirectory() as meeting:
         job = open_job(recipe, Workspace(work, data), engine, Silence(), recipe.parent / "bench.lock.json")
         spec = job.recipe.tokenizer.model_dump_json()
         warm(spec, str(data))
-        arguments = {"spec": spec, "data": str(data), "meeting": str(meeting), "count": workers}
+        arguments = {"spec": spec, "data": str(data), "meeting": meeting, "count": workers}
         if workers > 1:
             for _ in engine.run([Task("bench.job:warm", arguments, 1, "warm")] * workers):
                 pass

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from mixture.workspace import Workspace
 #: Tokens in the stream, at most; documents are drawn up to four times to get there.
 MOST_TOKENS = 160_000_000
 _COPY_BYTES = 32 << 20
+_SPARE_BYTES = 1 << 30
 _SHM = Path("/dev/shm")
 
 
@@ -35,18 +39,22 @@ def bench(
     place.mkdir()
     recipe = _prepare(place, corpus, vocabulary, max(workers))
     rows = []
-    for folder, where in _folders(place):
-        rows += [_measure(recipe, corpus, count, folder, where, repeat, temp) for count in workers]
-        shutil.rmtree(folder)
+    for where in ("disk", "memory"):
+        with _room(place, where) as folder:
+            if folder is not None:
+                rows += [_measure(recipe, corpus, count, folder, where, repeat, temp) for count in workers]
     return rows
 
 
-def _folders(place: Path) -> list[tuple[Path, str]]:
-    size = sum(file.stat().st_size for file in (place / "work" / "store").rglob("*.arrow"))
-    folders = [(place / "out", "disk")]
-    if _SHM.is_dir() and shutil.disk_usage(_SHM).free > 16 * size + (2 << 30):
-        folders.append((_SHM / f"mixture-bench-{place.parent.name}", "memory"))
-    return folders
+@contextmanager
+def _room(place: Path, where: str) -> Iterator[Path | None]:
+    """Lend a folder on the bench's disk or in memory; none where memory has not the room for shards and copies."""
+    root = place if where == "disk" else _SHM
+    if not root.is_dir() or shutil.disk_usage(root).free < 2 * (4 * MOST_TOKENS) + _SPARE_BYTES:
+        yield None
+    else:
+        with tempfile.TemporaryDirectory(prefix="mixture-bench-", dir=root) as folder:
+            yield Path(folder)
 
 
 def _prepare(place: Path, corpus: Corpus, vocabulary: Vocabulary, workers: int) -> Path:
@@ -74,11 +82,12 @@ def _measure(
     rates = {name: [r["bytes"] / r["seconds"] / 1e9 / workers for r in found] for name, found in reports.items()}
     return {
         "bench": "pack",
-        "corpus": f"{corpus.name}, {where}",
+        "corpus": f"{corpus.name} → {where}",
         "megabytes": size / 1e6,
         "documents": reports["ours"][0]["spans"],
         "workers": workers,
         "unit": "GB/s per worker",
+        "sequences_of": 4096,
         "ours": measure.spread(rates["ours"]),
         "ours_cpu": measure.spread([r["cpu"] for r in reports["ours"]]) if workers == 1 else None,
         "ours_wall": measure.spread([r["wall"] for r in reports["ours"]]),

@@ -21,6 +21,9 @@ from typing import Any, Self
 from mixture.engine import Task
 from mixture.errors import EngineError
 
+#: Ctrl-C is heard at least this often. Polars catches the signal too, in a way that leaves a waiting thread asleep.
+_LISTEN_SECONDS = 0.2
+
 
 class Local:
     """Runs tasks in processes of this machine; a context manager that keeps them warm between stages.
@@ -73,7 +76,7 @@ class Local:
                         running[self._pool.submit(item[1].run)] = item[0]
                 if not running:
                     return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                for future in wait(running, _LISTEN_SECONDS, FIRST_COMPLETED).done:
                     yield running.pop(future), future.result()
         except BaseException:
             self._stop()

@@ -196,7 +196,7 @@ FILES: dict[str, Callable[[Path], None]] = {
 @pytest.mark.parametrize("form", ["jsonl.gz", "jsonl.zst", "parquet", "arrow", "arrows"])
 def test_a_truncated_file_is_named_and_nothing_is_stored_and_whole_it_runs(shop: Shop, form: str, share: float) -> None:
     path = shop.root / f"data/x.{form}"
-    shop.stock(sources=shop.source(form.split(".")[0].removesuffix("s"), f"data/x.{form}"))
+    shop.stock(sources=shop.source(form.partition(".")[0].removesuffix("s"), f"data/x.{form}"))
     FILES[form](path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
