@@ -6,7 +6,7 @@
     corpora.py   text to run on, and a vocabulary where none is given
     measure.py   fresh processes, A B A B, min, median, max, peak memory
     tokenize.py  JSON lines → token store and index, against gigatoken reading the same lines
-    pack.py      plan and store → shards, against memcpy and `cp` of the same bytes
+    pack.py      plan and store → shards, against memcpy and `cp` of the same bytes (floors.py)
 
 Figures are never tests: a machine has moods. A ratio is taken between neighbours in time.
 """

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import corpora, machine, pack, tokenize
+from bench.measure import Rounds
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,6 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--tokenizer", type=Path, metavar="FILE", help=".tiktoken, .model or tokenizer.json (default: makes a BPE)")
     add("--only", choices=["tokenize", "pack"], help="one bench alone")
     add("--repeat", type=int, default=3, help="rounds that count (default 3)")
+    add("--warm-up", type=int, default=1, help="rounds before them (default 1)")
+    add("--no-short", dest="short", action="store_false", help="leave the corpus of short documents out")
     add("--workers", type=int, default=machine.cores(), help="worker processes, besides 1 (default: all cores)")
     add("--megabytes", type=float, default=64, help="without --corpus: how much of the standard library (default 64)")
     add("--vocabulary", type=int, default=16_000, help="without --tokenizer: tokens of the BPE (default 16000)")
@@ -52,18 +55,19 @@ def _run(options: argparse.Namespace, temp: Path, console: Console) -> list[dict
         given = corpora.stdlib(temp / "stdlib", options.megabytes) if own else corpora.given(options.corpus)
         vocabulary = corpora.vocabulary(options.tokenizer, given, temp / "vocabulary", options.vocabulary)
         plain = given if given.plain else corpora.plain(given, temp / "plain")
-        short = corpora.short(plain, temp / "short")
+        short = [corpora.short(plain, temp / "short")] if options.short else []
+    rounds = Rounds(options.repeat, options.warm_up, temp)
     counts = tuple(sorted({1, options.workers}))
     rows: list[dict[str, Any]] = []
     if options.only != "pack":
-        for corpus in (plain, short) if given.plain else (plain, given, short):
+        for corpus in ([plain] if given.plain else [plain, given]) + short:
             for workers in counts:
                 with console.status(f"tokenize {corpus.name}, {workers} workers"):
-                    rows += tokenize.bench(corpus, vocabulary, workers, options.repeat, temp)
+                    rows += tokenize.bench(corpus, vocabulary, workers, rounds)
     if options.only != "tokenize":
-        for corpus in (plain, short):
+        for corpus in [plain, *short]:
             with console.status(f"pack {corpus.name}"):
-                rows += pack.bench(corpus, vocabulary, counts, options.repeat, temp)
+                rows += pack.bench(corpus, vocabulary, counts, rounds)
     return rows
 
 

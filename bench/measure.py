@@ -40,13 +40,28 @@ class Failed(Exception):  # noqa: N818 - a contestant that cannot run is said an
     """A contestant's process failed; the message is its last line."""
 
 
-def alternate(contestants: Sequence[Contestant], repeat: int, temp: Path) -> dict[str, list[dict[str, Any]]]:
-    """Run contestants in turn, `repeat` rounds after one that is not counted; return their reports by name."""
+@dataclass(frozen=True)
+class Rounds:
+    """How often contestants run.
+
+    Attributes:
+        counted: rounds that enter the figures.
+        warm_up: rounds before them that do not: they fill the page cache and the cache of byte code.
+        temp: folder for that byte code.
+    """
+
+    counted: int
+    warm_up: int
+    temp: Path
+
+
+def alternate(contestants: Sequence[Contestant], rounds: Rounds) -> dict[str, list[dict[str, Any]]]:
+    """Run contestants in turn; return the reports that count, by name."""
     reports: dict[str, list[dict[str, Any]]] = {contestant.name: [] for contestant in contestants}
-    for turn in range(repeat + 1):
+    for turn in range(rounds.warm_up + rounds.counted):
         for contestant in contestants:
-            report = run(contestant, temp)
-            if turn:
+            report = run(contestant, rounds.temp)
+            if turn >= rounds.warm_up:
                 reports[contestant.name].append(report)
     return reports
 
@@ -57,9 +72,10 @@ def run(contestant: Contestant, temp: Path) -> dict[str, Any]:
     Raises:
         Failed: it did not end well.
     """
-    # Byte code is kept apart, so that a read-only or cache-less installation does not compile at each start.
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    environment["PYTHONPYCACHEPREFIX"] = str(temp / "bytecode")
+    environment = dict(os.environ)
+    if environment.pop("PYTHONDONTWRITEBYTECODE", None):
+        # Else each start would compile every library anew.
+        environment["PYTHONPYCACHEPREFIX"] = str(temp / "bytecode")
     command = [sys.executable, "-m", "bench.measure", contestant.function, json.dumps(dict(contestant.arguments))]
     root = Path(__file__).resolve().parent.parent
     start = time.perf_counter()

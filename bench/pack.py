@@ -11,38 +11,32 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bench import measure
 from bench.corpora import Corpus, Vocabulary
 from bench.job import warm_job, write_recipe
-from bench.measure import Contestant
+from bench.measure import Contestant, Rounds
 from mixture.workspace import Workspace
 
 #: Tokens in the stream, at most; documents are drawn up to four times to get there.
 MOST_TOKENS = 160_000_000
-_COPY_BYTES = 32 << 20
 _SPARE_BYTES = 1 << 30
 _SHM = Path("/dev/shm")
 
 
-def bench(
-    corpus: Corpus, vocabulary: Vocabulary, workers: tuple[int, ...], repeat: int, temp: Path
-) -> list[dict[str, Any]]:
+def bench(corpus: Corpus, vocabulary: Vocabulary, workers: tuple[int, ...], rounds: Rounds) -> list[dict[str, Any]]:
     """Measure one corpus with each number of workers, on disk and in memory; return a row for each."""
-    place = temp / f"pack-{corpus.name}"
+    place = rounds.temp / f"pack-{corpus.name}"
     place.mkdir()
     recipe = _prepare(place, corpus, vocabulary, max(workers))
     rows = []
     for where in ("disk", "memory"):
         with _room(place, where) as folder:
             if folder is not None:
-                rows += [_measure(recipe, corpus, count, folder, where, repeat, temp) for count in workers]
+                rows += [_measure(recipe, corpus, count, folder, where, rounds) for count in workers]
     return rows
 
 
@@ -67,23 +61,19 @@ def _prepare(place: Path, corpus: Corpus, vocabulary: Vocabulary, workers: int) 
     return write_recipe(place, corpus, vocabulary, budget=budget, shard_tokens=max(4096, budget // (4 * workers)))
 
 
-def _measure(
-    recipe: Path, corpus: Corpus, workers: int, folder: Path, where: str, repeat: int, temp: Path
-) -> dict[str, Any]:
-    shards, copies = folder / "shards", folder / "copies"
-    size = run_once(recipe, shards, workers, temp)
-    arguments = {"recipe": str(recipe), "target": str(shards), "workers": workers}
+def _measure(recipe: Path, corpus: Corpus, workers: int, folder: Path, where: str, rounds: Rounds) -> dict[str, Any]:
+    shards, copies = str(folder / "shards"), str(folder / "copies")
     contestants = [
-        Contestant("ours", "bench.pack:ours", arguments),
-        Contestant("memcpy", "bench.pack:memcpy", {"size": size, "threads": workers}),
-        Contestant("cp", "bench.pack:cp", {"source": str(shards), "target": str(copies), "threads": workers}),
+        Contestant("ours", "bench.pack:ours", {"recipe": str(recipe), "target": shards, "workers": workers}),
+        Contestant("memcpy", "bench.floors:memcpy", {"source": shards, "threads": workers}),
+        Contestant("cp", "bench.floors:cp", {"source": shards, "target": copies, "threads": workers}),
     ]
-    reports = measure.alternate(contestants, repeat, temp)
+    reports = measure.alternate(contestants, rounds)
     rates = {name: [r["bytes"] / r["seconds"] / 1e9 / workers for r in found] for name, found in reports.items()}
     return {
         "bench": "pack",
         "corpus": f"{corpus.name} → {where}",
-        "megabytes": size / 1e6,
+        "megabytes": reports["ours"][0]["bytes"] / 1e6,
         "documents": reports["ours"][0]["spans"],
         "workers": workers,
         "unit": "GB/s per worker",
@@ -101,13 +91,6 @@ def _measure(
     }
 
 
-def run_once(recipe: Path, shards: Path, workers: int, temp: Path) -> int:
-    """Write the shards once, for `cp` to read; return their bytes."""
-    arguments = {"recipe": str(recipe), "target": str(shards), "workers": workers}
-    size: int = measure.run(Contestant("ours", "bench.pack:ours", arguments), temp)["bytes"]
-    return size
-
-
 def ours(recipe: str, target: str, workers: int) -> dict[str, Any]:
     """Contestant: `mixture pack` into a folder that is not there yet; store, index and plan are whole."""
     shutil.rmtree(target, ignore_errors=True)
@@ -121,35 +104,3 @@ def ours(recipe: str, target: str, workers: int) -> dict[str, Any]:
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     size = sum(shard["size"] for shard in packed.lock.shards)
     return {"seconds": seconds, "cpu": cpu, "bytes": size, "spans": sum(c["documents"] for c in packed.lock.cells)}
-
-
-def memcpy(size: int, threads: int) -> dict[str, Any]:
-    """Contestant: numpy copies so many bytes, within two buffers that are touched beforehand."""
-    buffers = [(np.ones(_COPY_BYTES, np.uint8), np.zeros(_COPY_BYTES, np.uint8)) for _ in range(threads)]
-
-    def copy(pair: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]) -> None:
-        for _ in range(size // _COPY_BYTES // threads + 1):
-            np.copyto(pair[1], pair[0])
-
-    start = time.perf_counter()
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(copy, buffers))
-    return {
-        "seconds": time.perf_counter() - start,
-        "bytes": (size // _COPY_BYTES // threads + 1) * threads * _COPY_BYTES,
-    }
-
-
-def cp(source: str, target: str, threads: int) -> dict[str, Any]:
-    """Contestant: copy the finished shards to new files beside them."""
-    copies = Path(target)
-    shutil.rmtree(copies, ignore_errors=True)
-    copies.mkdir(parents=True)
-    shards = sorted(Path(source).rglob("*.arrow"))
-    start = time.perf_counter()
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda shard: shutil.copyfile(shard, copies / shard.name), shards))
-    seconds = time.perf_counter() - start
-    size = sum(shard.stat().st_size for shard in shards)
-    shutil.rmtree(copies)
-    return {"seconds": seconds, "bytes": size}

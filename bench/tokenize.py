@@ -15,34 +15,35 @@ from bench import corpora, measure
 from bench.corpora import Corpus, Vocabulary
 from bench.job import warm_job, write_recipe
 from bench.machine import version
-from bench.measure import Contestant, Failed
+from bench.measure import Contestant, Failed, Rounds
 
 _SAMPLE_BYTES = 4 << 20
 FLOOR, REFERENCE = "gigatoken", "reference"
 
 
-def bench(corpus: Corpus, vocabulary: Vocabulary, workers: int, repeat: int, temp: Path) -> list[dict[str, Any]]:
+def bench(corpus: Corpus, vocabulary: Vocabulary, workers: int, rounds: Rounds) -> list[dict[str, Any]]:
     """Measure one corpus with so many workers; return a row against each other side that runs here."""
-    recipe = write_recipe(_fresh(temp / "tokenize"), corpus, vocabulary)
-    arguments = {"recipe": str(recipe), "work": str(temp / "tokenize" / "work"), "workers": workers}
+    place = _fresh(rounds.temp / "tokenize")
+    recipe = write_recipe(place, corpus, vocabulary)
+    arguments = {"recipe": str(recipe), "work": str(place / "work"), "workers": workers}
     ours = Contestant("ours", "bench.tokenize:ours", arguments)
     if version(FLOOR) is None:
-        reports = measure.alternate([ours], repeat, temp)
+        reports = measure.alternate([ours], rounds)
         return [_row(corpus, workers, "", reports["ours"], [], "gigatoken is not installed")]
     arguments = {"files": [str(f) for f in corpus.files], "vocabulary": str(vocabulary.path), "workers": workers}
     floor = Contestant(FLOOR, "bench.tokenize:floor", arguments)
     try:
-        reports = measure.alternate([ours, floor], repeat, temp)
+        reports = measure.alternate([ours, floor], rounds)
     except Failed as error:
         if not str(error).startswith(FLOOR):
             raise
-        reports = measure.alternate([ours], repeat, temp)
+        reports = measure.alternate([ours], rounds)
         return [_row(corpus, workers, "", reports["ours"], [], str(error))]
     rows = [_row(corpus, workers, f"{FLOOR} {version(FLOOR)}", reports["ours"], reports[FLOOR])]
     if workers == 1 and corpus.plain:
         arguments = {"recipe": str(recipe), "files": [str(f) for f in corpus.files]}
         contestant = Contestant(REFERENCE, "bench.tokenize:reference", arguments)
-        peer = measure.alternate([contestant], repeat, temp)[REFERENCE]
+        peer = measure.alternate([contestant], rounds)[REFERENCE]
         rows.append(_row(corpus, workers, peer[0]["library"], reports["ours"], peer))
     return rows
 

@@ -16,6 +16,8 @@ A message says what, where, the value, the bound, and the next move. Errors trav
 carries its message alone.
 """
 
+from collections.abc import Iterable
+
 
 class MixtureError(Exception):
     """Something the user can mend; the message says how."""
@@ -63,6 +65,12 @@ class EngineError(MixtureError):
 
 class BusyError(MixtureError):
     """Another run is at work in the same directory."""
+
+
+def some(items: Iterable[object]) -> str:
+    """Name the first three of some things, and count the rest."""
+    names = [str(item) for item in items]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def nearest(name: str, known: object) -> str:

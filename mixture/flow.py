@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mixture import lockfile
 from mixture.engine import Engine, Progress
-from mixture.errors import LockError
+from mixture.errors import LockError, some
 from mixture.index.build import Index, bucket
 from mixture.lockfile import Lock
 from mixture.plan.make import Plan, plan
@@ -47,32 +47,19 @@ class Job:
 
     def tokenize(self) -> Store:
         """Bring the corpora into the token store."""
-        store = tokenize(self.recipe, self.workspace, self.engine, self.progress)
-        self._why(
-            "tokenize",
-            f"{len(store.made)} of {len(store.units)} inputs new or changed: {_some(store.made)}",
-            store.made,
-        )
-        return store
+        return tokenize(self.recipe, self.workspace, self.engine, self.progress)
 
     def bucket(self, store: Store) -> Index:
         """Build the document index."""
-        index = bucket(self.recipe, store, self.workspace, self.progress)
-        self._why("bucket", "the store or the rules for domains changed", index.made)
-        return index
+        return bucket(self.recipe, store, self.workspace, self.progress)
 
     def plan(self, store: Store, index: Index) -> Plan:
         """Plan the stream and write the lock."""
-        old = lockfile.read(self.lock_path)
-        made = plan(self.recipe, store, index, self.workspace, self.lock_path, self.progress)
-        self._why("plan", _what_changed(old, made.lock), made.made)
-        return made
+        return plan(self.recipe, store, index, self.workspace, self.lock_path, self.progress)
 
     def pack(self, store: Store, made: Plan) -> Packed:
         """Write the shards and complete the lock."""
-        packed = pack(self.recipe, store, made, self.workspace, self.engine, self.lock_path, self.progress)
-        self._why("pack", f"{len(packed.made)} of {made.lock.stream['shards']} shards not whole yet", packed.made)
-        return packed
+        return pack(self.recipe, store, made, self.workspace, self.engine, self.lock_path, self.progress)
 
     def verify(self, shards: Path | None = None) -> Verified:
         """Check the shards against the lock, without the store or the plan.
@@ -85,9 +72,6 @@ class Job:
         folder = shards or self.workspace.shards(self.recipe.name, lock.stream["digest"])
         return verify(self.recipe, lock, folder, self.engine, self.progress)
 
-    def _why(self, stage: str, reason: str, made: object) -> None:
-        self.progress.say(f"{stage}: {reason}" if made else f"{stage}: nothing to do, all is whole")
-
 
 def current_lock(recipe: Recipe, path: Path) -> Lock:
     """Read the lock of a recipe as it stands.
@@ -97,31 +81,11 @@ def current_lock(recipe: Recipe, path: Path) -> Lock:
     """
     lock = lockfile.require(path, recipe.name)
     if lock.recipe["fingerprint"] != recipe.fingerprint:
+        differs = some(lockfile.changes(lock.recipe["content"], recipe.what()))
         raise LockError(
-            f"{path}: made from another state of the recipe ({_what_differs(lock, recipe)}); run `mixture plan` and "
-            "`mixture pack` again"
+            f"{path}: made from another state of the recipe ({differs}); run `mixture plan` and `mixture pack` again"
         )
     return lock
-
-
-def _what_differs(lock: Lock, recipe: Recipe) -> str:
-    return _some(lockfile.changes(lock.recipe["content"], recipe.what()))
-
-
-def _what_changed(old: Lock | None, new: Lock) -> str:
-    if old is None:
-        return "no lock yet"
-    changed = lockfile.changes(old.recipe["content"], new.recipe["content"])
-    if changed:
-        return f"the recipe changed: {_some(changed)}"
-    if old.documents != new.documents:
-        return "the documents changed"
-    return "the plan was not in the work directory"
-
-
-def _some(items: object) -> str:
-    names = [str(item) for item in items]  # type: ignore[attr-defined]
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def open_job(

@@ -7,9 +7,13 @@ files' suffixes, and a SentencePiece vocabulary can be trained on a sample of th
 from __future__ import annotations
 
 import itertools
+import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 from mixture import corpus
 from mixture.corpus.documents import InputFile, Reading
@@ -134,13 +138,13 @@ def from_sources(name: str, sources: Sequence[NamedPaths], tokenizer: str, budge
         budget: as written by a person.
     """
     blocks = [
-        f"  - name: {source.name}\n    format: {source.format}\n    paths: [{source.pattern!r}]\n"
+        f"  - name: {_quoted(source.name)}\n    format: {source.format}\n    paths: [{_quoted(source.pattern)}]\n"
         + (
             ""
             if source.format == "text"
             else "    text: text                         # the field; dots reach into nested ones\n"
         )
-        + f"    domain: {source.name}                  # or {{field: meta.set}}, or {{path: '([^/]+)/'}}\n"
+        + f"    domain: {_quoted(source.name)}                  # or {{field: meta.set}}, or {{path: '([^/]+)/'}}\n"
         for source in sources
     ]
     return _RECIPE.format(
@@ -164,12 +168,33 @@ def write(path: Path, text: str, *, replace: bool) -> Recipe:
     Raises:
         RecipeError: a file is there already, or what was given makes no recipe.
     """
-    if path.exists() and not replace:
-        raise RecipeError(f"{path}: there is a file already; give another name, or --force to replace it")
-    recipe = parse(text, str(path))
+    recipe = check(path, text, replace=replace)
     with publish(path) as out:
         out.write(text.encode())
     return recipe
+
+
+def check(path: Path, text: str, *, replace: bool) -> Recipe:
+    """Check a recipe's text and that it may be written there.
+
+    Raises:
+        RecipeError: a file is there already, or what was given makes no recipe.
+    """
+    if path.exists() and not replace:
+        raise RecipeError(f"{path}: there is a file already; give another name, or --force to replace it")
+    return parse(text, str(path))
+
+
+def recipe_name(path: Path) -> str:
+    """Return the name of a recipe in a file: the file's, less what names of folders are better without."""
+    stem = path.name.removesuffix(".yaml").removesuffix(".yml")
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("._-") or "recipe"
+
+
+def _quoted(text: str) -> str:
+    """Write a string as YAML takes it for one: plain where it is a plain word, else in quotes, as in JSON."""
+    plain = re.fullmatch(r"[A-Za-z][\w./-]*", text) and yaml.safe_load(text) == text
+    return text if plain else json.dumps(text, ensure_ascii=False)
 
 
 def train_tokenizer(

@@ -41,7 +41,8 @@ PART_DOCUMENTS = pa.schema(
     ]
 )
 
-#: Document index, Parquet, one row per document, sorted by (doc_id, domain, occurrence); carried columns follow.
+#: Document index, Parquet, one row per document, sorted by (doc_id, domain, occurrence); carried columns follow,
+#: one of a name above as `carry.NAME`.
 #: `occurrence` numbers exact duplicates that the recipe keeps, `occurrences` counts them, per domain.
 INDEX = pa.schema(
     [

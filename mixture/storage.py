@@ -132,6 +132,8 @@ def publish(path: Path) -> Iterator[HashingWriter]:
             yield HashingWriter(raw)
         aside.replace(path)
     except OSError as error:
+        if error.filename == str(aside):
+            error.filename = str(path)
         raise StoreError(explain(error, path)) from error
     finally:
         with contextlib.suppress(OSError):

@@ -60,11 +60,12 @@ class Watch:
         self._bar: Any = None
         self._task: Any = None
 
-    def start(self, stage: str, unit: str, total: int, done: int) -> None:
-        """Open a stage's bar."""
+    def start(self, stage: str, why: str, unit: str, total: int, done: int) -> None:
+        """Say why a stage runs, or that it need not, and open its bar."""
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.finish()
+        self.say(f"{stage}: {why if done < total else 'nothing to do, all is whole'}")
         if not self._console.is_terminal or done >= total:
             return
         columns = (

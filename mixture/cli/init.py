@@ -1,5 +1,6 @@
 """`mixture init`."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -46,25 +47,30 @@ def command(
         from mixture.recipe import tokens
 
         given = [_named(text) for text in source or ()]
+        try:
+            sample_bytes = tokens(sample)
+        except ValueError as error:
+            raise typer.BadParameter(f"--sample: {error}") from error
         sources = [scaffold.NamedPaths(name, pattern) for name, pattern in given]
-        name = recipe.name.removesuffix(".yaml").removesuffix(".yml")
+        name = scaffold.recipe_name(recipe)
         if not sources:
             if train_tokenizer or tokenizer:
                 raise typer.BadParameter("a tokenizer goes with --source NAME=GLOB; the quick start uses bytes")
             made = scaffold.write(recipe, scaffold.quickstart(name), replace=force)
         else:
             model = f"tokenizers/{name}.model" if train_tokenizer else tokenizer
-            spec = f"{{kind: {_kind(model)}, path: {model}}}" if model else "{kind: bytes}"
+            spec = f"{{kind: {_kind(model)}, path: {json.dumps(model)}}}" if model else "{kind: bytes}"
             text = scaffold.from_sources(name, sources, spec, budget)
-            made = scaffold.write(recipe, text, replace=force)
+            scaffold.check(recipe, text, replace=force)
             if train_tokenizer:
                 scaffold.train_tokenizer(
                     sources,
                     data.absolute(),
                     data / str(model),
                     vocabulary=vocabulary,
-                    sample_bytes=tokens(sample),
+                    sample_bytes=sample_bytes,
                 )
+            made = scaffold.write(recipe, text, replace=force)
         summary = {
             "recipe": str(recipe),
             "name": made.name,

@@ -54,8 +54,8 @@ class Engine(Protocol):
 class Progress(Protocol):
     """Who is told how far a stage is."""
 
-    def start(self, stage: str, unit: str, total: int, done: int) -> None:
-        """Open a stage of `total` units, `done` of them whole from an earlier run."""
+    def start(self, stage: str, why: str, unit: str, total: int, done: int) -> None:
+        """Open a stage of `total` units, `done` of them whole from an earlier run, and say why the rest is made."""
         ...
 
     def advance(self, amount: int) -> None:
@@ -74,7 +74,7 @@ class Progress(Protocol):
 class Silence:
     """Progress that nobody watches."""
 
-    def start(self, stage: str, unit: str, total: int, done: int) -> None:
+    def start(self, stage: str, why: str, unit: str, total: int, done: int) -> None:
         """Ignore."""
 
     def advance(self, amount: int) -> None:

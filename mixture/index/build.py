@@ -31,7 +31,7 @@ from mixture.index.census import Census, take_census
 from mixture.recipe import DomainRule, Recipe, Source
 from mixture.storage import publish, read_json, read_record, write_json
 from mixture.tokens.ingest import Store, StoredPart
-from mixture.tokens.store import damaged, read_parquet
+from mixture.tokens.store import damaged, read_parquet, widest
 from mixture.workspace import Workspace
 
 _FORMAT_VERSION = 1
@@ -80,12 +80,18 @@ def bucket(recipe: Recipe, store: Store, workspace: Workspace, progress: Progres
     folder = workspace.index(key)
     record = _whole_record(folder)
     made = record is None
+    why = "the store or the rules for domains changed"
+    progress.start("bucket", why, "documents", store.documents, 0 if made else store.documents)
     if record is None:
-        progress.start("bucket", "documents", store.documents, 0)
         record = _build(recipe, store, folder, progress)
+        if not record["documents"]:
+            raise InputError(
+                f"none of {store.documents:,} documents has a value in its domain field; name another field or a "
+                "constant domain"
+            )
         write_json(folder / "census.json", take_census(folder / "index.parquet").rows())
         write_json(folder / "index.json", record)
-        progress.finish()
+    progress.finish()
     census = _read_census(folder / "census.json")
     return Index(folder=folder, census=census, made=made, **record)
 
@@ -98,9 +104,12 @@ def _whole_record(folder: Path) -> dict[str, Any] | None:
 
 def _read_census(path: Path) -> Census:
     try:
-        return Census.from_rows(read_json(path))
+        census = Census.from_rows(read_json(path))
     except TypeError as error:
         raise StoreError(damaged(path, error)) from error
+    if not census.cells:
+        raise StoreError(damaged(path, ValueError("it counts nothing")))
+    return census
 
 
 def _key(recipe: Recipe, store: Store) -> str:
@@ -125,7 +134,7 @@ def _build(recipe: Recipe, store: Store, folder: Path, progress: Progress) -> di
             for part in store.parts:
                 if part.unit.source is not source:
                     continue
-                table, without = _part_rows(part, rank, schema, recipe)
+                table, without = _part_rows(part, rank, schema, carried, recipe)
                 no_domain += without
                 writer.write_table(table)
                 progress.advance(part.record["documents"])
@@ -139,8 +148,8 @@ def _build(recipe: Recipe, store: Store, folder: Path, progress: Progress) -> di
         ) from error
     finally:
         staging.unlink(missing_ok=True)
-    for name in carried:
-        if pa.types.is_null(schema.field(name).type):
+    for number, name in enumerate(carried):
+        if pa.types.is_null(schema.field(_staged(number)).type):
             progress.say(f"bucket: no document has a value in {name!r}, which the recipe carries; is it misspelt?")
     return record | {"no_domain": no_domain}
 
@@ -151,11 +160,10 @@ def _staging_schema(store: Store, carried: Sequence[str]) -> pa.Schema:
     for part in store.parts:
         if part.columns:
             schema = _columns_schema(part)
-            for name in carried:
-                if name in schema.names and not pa.types.is_null(schema.field(name).type):
-                    kinds[name].add(schema.field(name).type)
+            for name in set(kinds) & set(schema.names):
+                kinds[name].add(schema.field(name).type)
     fields = [f for f in schemas.INDEX if f.name not in ("occurrence", "occurrences")]
-    extra = [pa.field(name, _widest(kinds[name])) for name in carried]
+    extra = [pa.field(_staged(number), widest(kinds[name])) for number, name in enumerate(carried)]
     return pa.schema([pa.field("rank", pa.int32()), *fields, *extra])
 
 
@@ -167,15 +175,19 @@ def _columns_schema(part: StoredPart) -> pa.Schema:
         raise StoreError(damaged(path, error)) from error
 
 
-def _widest(kinds: set[pa.DataType]) -> pa.DataType:
-    if len(kinds) == 1:
-        return next(iter(kinds))
-    if kinds and all(pa.types.is_integer(k) or pa.types.is_floating(k) for k in kinds):
-        return pa.float64()
-    return pa.string() if kinds else pa.null()
+def _staged(number: int) -> str:
+    """Name a carried column while it is sorted: the corpus's own names may be those of the index, or differ in case."""
+    return f"carried_{number}"
 
 
-def _part_rows(part: StoredPart, rank: int, schema: pa.Schema, recipe: Recipe) -> tuple[pa.Table, int]:
+def _indexed(name: str) -> str:
+    """Name a carried column in the index: `source` is taken there, so a field of that name becomes `carry.source`."""
+    return f"carry.{name}" if name in schemas.INDEX.names else name
+
+
+def _part_rows(
+    part: StoredPart, rank: int, schema: pa.Schema, carried: Sequence[str], recipe: Recipe
+) -> tuple[pa.Table, int]:
     documents = read_parquet(part.files.documents)
     lengths = documents["n_tokens"].to_numpy()
     source = part.unit.source
@@ -198,10 +210,9 @@ def _part_rows(part: StoredPart, rank: int, schema: pa.Schema, recipe: Recipe) -
         "input_file": names.take(pa.array(number)),
         "input_row": documents["input_row"].to_numpy() + first[number],
     }
-    for field in schema:
-        if field.name not in made:
-            here = columns if field.name in source.carry else None
-            made[field.name] = pa.nulls(count, field.type) if here is None else here[field.name]
+    for staged, name in enumerate(carried):
+        here = columns if name in source.carry else None
+        made[_staged(staged)] = pa.nulls(count) if here is None else here[name]
     table = pa.table({name: made[name] for name in schema.names}).cast(schema)
     return _without_domainless(table, recipe, source)
 
@@ -249,8 +260,9 @@ def _without_domainless(table: pa.Table, recipe: Recipe, source: Source) -> tupl
 def _sort(staging: Path, target: Path, schema: pa.Schema, carried: Sequence[str], *, keep: bool) -> dict[str, Any]:
     """Write the sorted index; return its record."""
     spill = target.parent / "spill"
-    extra = "".join(f', "{name}"' for name in carried)
-    ties = ", ".join([f'"{name}"' for name in ("domain", *carried, "input_file", "input_row")])
+    staged = [_staged(number) for number in range(len(carried))]
+    extra = "".join(f", {name}" for name in staged)
+    ties = ", ".join(["domain", *staged, "input_file", "input_row"])
     # With `keep`, equal texts of one domain are numbered among themselves: another domain's do not disturb them.
     group = "doc_id, domain" if keep else "doc_id"
     which = "" if keep else "WHERE occurrence = 0"
@@ -263,8 +275,9 @@ def _sort(staging: Path, target: Path, schema: pa.Schema, carried: Sequence[str]
         )
         SELECT doc_id, source, domain, n_tokens, n_bytes, part, row, token_offset, input_file, input_row,
                occurrence, {"equal" if keep else "1::INTEGER"} AS occurrences{extra}
-        FROM numbered {which} ORDER BY doc_id, domain, occurrence"""  # noqa: S608 - names are quoted, values bound
-    fields = [*schemas.INDEX, *[schema.field(name) for name in carried]]
+        FROM numbered {which} ORDER BY doc_id, domain, occurrence"""  # noqa: S608 - names are ours, values bound
+    extras = [schema.field(s).with_name(_indexed(name)) for s, name in zip(staged, carried, strict=True)]
+    fields = [*schemas.INDEX, *extras]
     record = {"documents": 0, "tokens": 0}
     digest = _Digest()
     with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(spill)}) as db:
@@ -296,10 +309,10 @@ def _tables(reader: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.Tabl
         held.append(batch)
         rows += len(batch)
         if rows >= _ROWS_AT_ONCE:
-            yield pa.Table.from_batches(held).cast(schema)
+            yield pa.Table.from_batches(held).rename_columns(schema.names).cast(schema)
             held, rows = [], 0
     if held:
-        yield pa.Table.from_batches(held).cast(schema)
+        yield pa.Table.from_batches(held).rename_columns(schema.names).cast(schema)
 
 
 class _Digest:

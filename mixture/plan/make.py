@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from mixture import lockfile
 from mixture.engine import Progress
+from mixture.errors import some
 from mixture.hashing import fingerprint
 from mixture.index.build import Index
 from mixture.index.rows import IndexReader
@@ -70,9 +71,12 @@ def plan(recipe: Recipe, store: Store, index: Index, workspace: Workspace, lock_
     if not all(plan_file(folder, shard).exists() for shard in range(recipe.shard_count)):
         record = None
     made = record is None
+    budget = recipe.exact_budget
+    progress.start("plan", _what_changed(old, recipe, index), "tokens", budget, 0 if made else budget)
     if record is None:
         record = _make(recipe, index, around, folder, progress)
         write_json(folder / "plan.json", record)
+    progress.finish()
     lock = _lock(recipe, store, index, around, record)
     if old is not None and old.stream == lock.stream and old.packed:
         # The stream is the one that was packed: what it came out as stays, and `pack` will hold its shards to it.
@@ -82,11 +86,21 @@ def plan(recipe: Recipe, store: Store, index: Index, workspace: Workspace, lock_
     return Plan(folder, record["digest"], lock, made)
 
 
+def _what_changed(old: Lock | None, recipe: Recipe, index: Index) -> str:
+    if old is None:
+        return "no lock yet"
+    changed = lockfile.changes(old.recipe["content"], recipe.what())
+    if changed:
+        return f"the recipe changed: {some(changed)}"
+    if old.documents["digest"] != index.digest:
+        return "the documents changed"
+    return "the plan was not in the work directory"
+
+
 def _make(recipe: Recipe, index: Index, around: Frame, folder: Path, progress: Progress) -> dict[str, Any]:
     domains = index.census.domains
     reader = IndexReader(index.table, domains)
     cells = CellMap(len(domains), np.array(recipe.buckets, np.int64), around.size, recipe.holdout)
-    progress.start("plan", "tokens", recipe.exact_budget, 0)
     histogram = survey(reader.all(), cells, recipe.seed)
     supply = histogram.supply(domains, recipe.bucket_names, recipe.buckets)
     wanted = solve(recipe.mix, supply, recipe.exact_budget, recipe.sequence.length)
@@ -99,7 +113,6 @@ def _make(recipe: Recipe, index: Index, around: Frame, folder: Path, progress: P
         write_parquet(plan_file(folder, number), table)
         digests.append(digest(table, domains))
         progress.advance(int(table["doc_stop"].to_numpy().sum() - table["doc_start"].to_numpy().sum()))
-    progress.finish()
     held_out = {
         name: {"documents": int(d), "tokens": int(t)}
         for name, (d, t) in zip(domains, histogram.held_out, strict=True)

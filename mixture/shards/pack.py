@@ -74,7 +74,13 @@ def pack(
     total = sum(task.weight for task in tasks)
     if missing:
         _check_store(store, engine)
-    progress.start("pack", "tokens", total, total - sum(task.weight for task in missing))
+    progress.start(
+        "pack",
+        f"{len(missing)} of {len(tasks)} shards not whole yet",
+        "tokens",
+        total,
+        total - sum(task.weight for task in missing),
+    )
     for task, _ in engine.run(missing):
         progress.advance(task.weight)
     progress.finish()

@@ -63,7 +63,7 @@ def verify(recipe: Recipe, lock: Lock, folder: Path, engine: Engine, progress: P
         )
         for s in lock.shards
     ]
-    progress.start("verify", "tokens", sum(task.weight for task in tasks), 0)
+    progress.start("verify", f"{len(tasks)} shards against their lock", "tokens", sum(task.weight for task in tasks), 0)
     reports: dict[str, dict[str, Any]] = {}
     for task, report in engine.run(tasks):
         reports[task.label] = report

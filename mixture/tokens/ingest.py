@@ -19,7 +19,7 @@ import pyarrow as pa
 from mixture import corpus, schemas
 from mixture.corpus.documents import Chunk, InputFile, Reading
 from mixture.engine import Engine, Progress, Task
-from mixture.errors import EngineMismatchError, InputError, StoreError
+from mixture.errors import EngineMismatchError, InputError, StoreError, some
 from mixture.hashing import document_ids, fingerprint, id_words
 from mixture.recipe import Recipe, Source, TokenizerSpec
 from mixture.storage import read_json, write_json
@@ -27,7 +27,7 @@ from mixture.storage import read_record as read_json_record
 from mixture.tokens import tokenizer as tokenizers
 from mixture.tokens.inputs import Unit, find, reading
 from mixture.tokens.separators import frame
-from mixture.tokens.store import PartFiles, read_parquet, read_record, write_parquet, write_part
+from mixture.tokens.store import PartFiles, read_parquet, read_record, widest, write_parquet, write_part
 from mixture.workspace import Workspace
 
 #: Readers of one compressed file: each decompresses all of it, so more would only heat the room.
@@ -152,8 +152,10 @@ def _tokenize_with(
     folder = workspace.store(name)
     tasks = [task for unit in units for task in _tasks(recipe, workspace, unit, folder, choice)]
     missing = [task for task in tasks if not _is_done(task)]
-    done = sum(task.weight for task in tasks) - sum(task.weight for task in missing)
-    progress.start("tokenize", "B", sum(task.weight for task in tasks), done)
+    made = tuple(dict.fromkeys(task.label for task in missing))
+    total = sum(task.weight for task in tasks)
+    why = f"{len(made)} of {len(units)} inputs new or changed: {some(made)}"
+    progress.start("tokenize", why, "B", total, total - sum(task.weight for task in missing))
     seen = 0
     for task, report in engine.run(missing):
         progress.advance(task.weight)
@@ -166,7 +168,6 @@ def _tokenize_with(
     fresh = {(task.arguments["folder"], task.arguments["start"]) for task in missing}
     parts = tuple(part for unit in units for part in _parts(unit, workspace, recipe, folder, fresh))
     _judge(recipe, units, parts)
-    made = tuple(dict.fromkeys(task.label for task in missing))
     return Store(folder, tokenizer, units, parts, made, (notice,) if notice else ())
 
 
@@ -358,7 +359,10 @@ def _samples(chunks: Sequence[tuple[int, Chunk]], inputs: Sequence[InputFile]) -
 def _align_columns(part: PartFiles, chunks: Sequence[tuple[int, Chunk]]) -> pa.Table:
     """Return the chunks' columns in the order of the part's documents."""
     documents = read_parquet(part.documents, ["input", "input_row"])
-    table = pa.concat_tables([chunk.columns for _, chunk in chunks], promote_options="permissive")
+    tables = [chunk.columns for _, chunk in chunks]
+    # Files that share a part may disagree on a field's type; all have the same fields.
+    fields = [(name, widest({table.schema.field(name).type for table in tables})) for name in tables[0].schema.names]
+    table = pa.concat_tables([table.cast(pa.schema(fields)) for table in tables])
     number = np.repeat([n for n, _ in chunks], [len(chunk.text) for _, chunk in chunks])
     row = np.concatenate([np.empty(0, np.int64), *_rows_in_file(chunks)])
     place = np.lexsort((row, number))

@@ -10,7 +10,7 @@ reads parts' ranges, not documents.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,15 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
             return file.read(columns)
     except (pa.ArrowException, OSError) as error:
         raise StoreError(damaged(path, error)) from error
+
+
+def widest(kinds: Collection[pa.DataType]) -> pa.DataType:
+    """Return the type that columns of several types fit: numbers for numbers, else text; nulls fit any."""
+    found = {kind for kind in kinds if not pa.types.is_null(kind)}
+    if len(found) <= 1:
+        return next(iter(found), pa.null())
+    numeric = all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in found)
+    return pa.float64() if numeric else pa.large_string()
 
 
 def damaged(path: Path, error: Exception) -> str:

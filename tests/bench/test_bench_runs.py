@@ -10,37 +10,36 @@ import pytest
 
 from bench.__main__ import main
 
-TOY = ["--megabytes", "0.3", "--vocabulary", "400", "--repeat", "1", "--workers", "1"]
+TOY = ["--megabytes", "0.3", "--vocabulary", "400", "--repeat", "1", "--warm-up", "0", "--workers", "1", "--no-short"]
 
 
 def run(tmp_path: Path, only: str) -> dict[str, Any]:
     out = tmp_path / "out.json"
     main([*TOY, "--only", only, "--out", str(out), "--temp", str(tmp_path)])
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
     result: dict[str, Any] = json.loads(out.read_text())
     return result
 
 
-def check_spread(found: dict[str, float]) -> None:
-    assert 0 < found["min"] <= found["median"] <= found["max"]
+def check_spreads(row: dict[str, Any], *names: str) -> None:
+    for name in names:
+        assert 0 < row[name]["min"] <= row[name]["median"] <= row[name]["max"], name
 
 
 @pytest.mark.slow
 def test_tokenize(tmp_path: Path) -> None:
     result = run(tmp_path, "tokenize")
     assert {"processor", "cores", "memory_gib", "python", "libraries", "date"} <= result["machine"].keys()
-    assert {row["corpus"] for row in result["rows"]} == {"stdlib", "short"}
+    assert [row["other"].split()[0] for row in result["rows"]] == ["gigatoken", "tokenizers"]
     for row in result["rows"]:
-        for name in ("ours", "floor", "ratio", "ours_mtok", "ours_wall"):
-            check_spread(row[name])
+        check_spreads(row, "ours", "floor", "ratio", "ours_mtok", "ours_wall")
         assert row["peak"] > 0
-    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
 
 
 @pytest.mark.slow
 def test_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.pack.MOST_TOKENS", 50_000)
-    result = run(tmp_path, "pack")
-    assert {row["corpus"].split()[0] for row in result["rows"]} == {"stdlib", "short"}
-    for row in result["rows"]:
-        for name in ("ours", "floor", "ratio", "memcpy", "ratio_memcpy"):
-            check_spread(row[name])
+    monkeypatch.setattr("bench.pack._SHM", tmp_path / "none")
+    (row,) = run(tmp_path, "pack")["rows"]
+    assert row["corpus"] == "stdlib → disk"
+    check_spreads(row, "ours", "floor", "ratio", "memcpy", "ratio_memcpy")
