@@ -276,6 +276,9 @@ class Mix(_Part):
             raise ValueError(f"{value!r} is neither natural nor a mapping of domains to shares")
         if isinstance(value, dict) and not value:
             raise ValueError("no domain is named; write natural, or a share for each domain")
+        wrong = [key for key in value if not isinstance(key, str)] if isinstance(value, dict) else []
+        if wrong:
+            raise ValueError(f"YAML reads a name here as {wrong[0]!r}, which is no text; put it in quotes")
         return value
 
     @model_validator(mode="after")

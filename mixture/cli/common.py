@@ -134,7 +134,7 @@ def sentences(*, debug: bool, watch: Watch | None = None) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
-        _fail(explain(error, Path.cwd()), debug=debug, watch=watch)
+        _fail(explain(error, Path()), debug=debug, watch=watch)
     except MemoryError:
         _fail(
             "memory is used up; run again with fewer --workers: what is whole is kept",
@@ -191,13 +191,19 @@ def session(
 
 def show(as_json: bool, summary: dict[str, Any], *pictures: RenderableType) -> None:
     """Print a command's one summary: for machines on request, else for people."""
+    if sys.stdout is None:  # Closed by the caller: nobody wants to know.
+        return
+    from mixture.errors import StoreError
+
     try:
         _print(as_json, summary, pictures)
         sys.stdout.flush()
-    except (BrokenPipeError, SystemExit):
-        # The reader (`| head`) has seen enough; rich leaves by SystemExit then. What is buffered goes nowhere, or
-        # Python would complain of it at its end.
+    except (OSError, SystemExit) as error:
+        # What is buffered goes nowhere now, or Python would complain of it at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # A reader that has seen enough (`| head`) is no error; rich leaves by SystemExit then.
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            raise StoreError(f"standard output cannot be written: {error.strerror}; what was made is whole") from error
 
 
 def _print(as_json: bool, summary: dict[str, Any], pictures: Sequence[RenderableType]) -> None:

@@ -41,6 +41,6 @@ def command(
         found = job.verify(shards)
         text = (
             f"whole: {found.shards} shards, {found.tokens:,} tokens, {found.cells} cells exact, "
-            f"{found.documents:,} documents, none more than {found.most_copies} times"
+            f"{found.documents:,} documents, at most {found.most_copies} copies of each"
         )
         show(as_json, {"whole": True} | found.__dict__, text)

@@ -102,9 +102,9 @@ class Routed:
             return np.asarray(self._reference(text), dtype=np.uint32)
         return self.engine.encode_text(text)
 
-    def encode(self, texts: pa.LargeBinaryArray, *, batch: bool | None = None) -> tuple[U32, I64]:
+    def encode(self, texts: pa.LargeBinaryArray) -> tuple[U32, I64]:
         """Return flat tokens and n+1 offsets of n documents given as UTF-8; see `Engine.encode`."""
-        tokens, offsets = self.engine.encode(texts, batch=batch)
+        tokens, offsets = self.engine.encode(texts)
         rows = unsettled(texts).tolist()
         if not rows:
             return tokens, offsets

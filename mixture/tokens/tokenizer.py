@@ -23,7 +23,7 @@ from mixture.hashing import U64
 from mixture.recipe import TokenizerSpec
 from mixture.tokens import hard, parity
 from mixture.tokens.backends import BACKENDS, I64, U32, Backend, Panic, Unsupported, no_panic, version
-from mixture.tokens.engine import Engine, is_large
+from mixture.tokens.engine import Engine
 from mixture.tokens.parity import Proof
 from mixture.tokens.routing import Routed, is_unsettled
 from mixture.tokens.seams import encode_long
@@ -109,10 +109,9 @@ class Tokenizer:
         fast = self.fast
         if fast is None:
             return 0
-        batch = is_large(texts.nbytes)
         slices = parity.sample(texts, hi, lo)
         names = (self.proof.engine, self.backend.library)
-        return parity.check(slices, lambda part: fast.encode(part, batch=batch), self.backend.encode_text, names)
+        return parity.check(slices, fast.encode, self.backend.encode_text, names)
 
 
 def load(spec: TokenizerSpec, data: Path, *, engine: Choice = "auto") -> Tokenizer:

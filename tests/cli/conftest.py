@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,9 +83,9 @@ class Shop(Kitchen):
     def run(self, *more: str, recipe: str = "small.yaml") -> Said:
         return self.call("run", recipe, "--workers", "1", "--json", *more)
 
-    def start(self, *arguments: str, **how: Any) -> subprocess.Popen[str]:
-        """Start a command as a process of its own."""
-        command = [sys.executable, "-m", "mixture", *arguments]
+    def start(self, *arguments: str, through: Sequence[str] = (), **how: Any) -> subprocess.Popen[str]:
+        """Start a command as a process of its own, `through` another program that becomes it."""
+        command = [*through, sys.executable, "-m", "mixture", *arguments]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": self.root}
         return subprocess.Popen(command, **(pipes | how))
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -155,45 +154,45 @@ def test_a_really_full_disk_is_said_and_after_freeing_space_the_same_shards_come
 # No permission.
 
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 24, 1, 2
-
-
-def _heed_permissions() -> None:
-    """Let root see permissions as its owner does: without the rights to override them, which the next exec drops."""
-    for right in (_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH):
-        _LIBC.prctl(_PR_CAPBSET_DROP, right, 0, 0, 0)
+#: Becomes the program that it is given, without the rights of root to override permissions: PR_CAPBSET_DROP of
+#: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH.
+HEED_PERMISSIONS = """
+import ctypes, os, sys
+for right in (1, 2):
+    ctypes.CDLL(None).prctl(24, right, 0, 0, 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 
 
 @pytest.fixture
-def plain_user(tmp_path: Path) -> dict[str, Any]:
-    """How to start a process that permissions hold for."""
-    how: dict[str, Any] = {"preexec_fn": _heed_permissions} if os.getuid() == 0 else {}
+def plain_user(tmp_path: Path) -> list[str]:
+    """The program through which to start a process that permissions hold for."""
+    through = [sys.executable, "-c", HEED_PERMISSIONS] if os.getuid() == 0 else []
     secret = tmp_path / "secret"
     secret.touch(mode=0)
-    if subprocess.run(["cat", secret], capture_output=True, check=False, **how).returncode == 0:
+    if subprocess.run([*through, "cat", secret], capture_output=True, check=False).returncode == 0:
         pytest.skip("root, and its rights cannot be dropped here")
-    return how
+    return through
 
 
-def test_a_work_directory_without_permission_is_named(shop: Shop, plain_user: dict[str, Any]) -> None:
+def test_a_work_directory_without_permission_is_named(shop: Shop, plain_user: list[str]) -> None:
     shop.stock()
     shop.root.chmod(0o555)
-    said = shop.process("run", "small.yaml", "--json", **plain_user)
+    said = shop.process("run", "small.yaml", "--json", through=plain_user)
     shop.root.chmod(0o755)
     shop.refused(said, f"{shop.root / 'work'}: permission denied", "give another place")
 
 
-def test_an_unreadable_input_is_named(shop: Shop, plain_user: dict[str, Any]) -> None:
+def test_an_unreadable_input_is_named(shop: Shop, plain_user: list[str]) -> None:
     shop.stock()
     (shop.root / "data/a.jsonl").chmod(0)
     (shop.root / "work").mkdir()
     (shop.root / "work").chmod(0o777)
-    said = shop.process("run", "small.yaml", "--json", **plain_user)
+    said = shop.process("run", "small.yaml", "--json", through=plain_user)
     shop.refused(said, "data/a.jsonl: permission denied")
 
 
-def test_a_recipe_in_a_read_only_folder_runs_with_its_lock_elsewhere(shop: Shop, plain_user: dict[str, Any]) -> None:
+def test_a_recipe_in_a_read_only_folder_runs_with_its_lock_elsewhere(shop: Shop, plain_user: list[str]) -> None:
     shop.stock()
     (shop.root / "shelf").mkdir()
     (shop.root / "small.yaml").rename(shop.root / "shelf/small.yaml")
@@ -201,8 +200,8 @@ def test_a_recipe_in_a_read_only_folder_runs_with_its_lock_elsewhere(shop: Shop,
     (shop.root / "out").mkdir()
     (shop.root / "out").chmod(0o777)
     command = ("run", "shelf/small.yaml", "--work", "out/work", "--json", "-j", "1")
-    shop.refused(shop.process(*command, **plain_user), "shelf/small.lock.json: permission denied")
-    said = shop.process(*command, "--lock", "out/small.lock.json", **plain_user)
+    shop.refused(shop.process(*command, through=plain_user), "shelf/small.lock.json: permission denied")
+    said = shop.process(*command, "--lock", "out/small.lock.json", through=plain_user)
     assert said.code == 0, said.err
     assert (shop.root / "out/small.lock.json").is_file()
 

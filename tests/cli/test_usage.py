@@ -134,6 +134,18 @@ def test_a_reader_that_stops_early_gets_no_traceback(ran: Shop, more: tuple[str,
     assert said.err == ""
 
 
+def test_a_stdout_that_is_full_or_closed_is_one_sentence_or_silence(ran: Shop) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with Path("/dev/full").open("w") as full:
+        said = ran.process("report", "small.yaml", stdout=full)
+    assert said.code == 1
+    assert said.err.startswith("error: standard output cannot be written: ")
+    assert len(said.err.splitlines()) == 1
+    closed = ran.process("report", "small.yaml", through=["sh", "-c", 'exec "$@" >&-', "sh"])
+    assert (closed.code, closed.err) == (0, "")
+
+
 def test_completion_is_a_script_for_the_shell(shop: Shop) -> None:
     environment = os.environ | {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
     said = shop.process("--show-completion", "bash", env=environment)
