@@ -77,8 +77,6 @@ def warm_job(recipe: Path, work: Path, workers: int) -> Iterator[Job]:
 
 def warm(spec: str, data: str, meeting: str | None = None, count: int = 1) -> None:
     """Task: import what a task would, load the vocabulary, and wait until `count` processes have done so."""
-    import awkward  # noqa: F401 - the engine imports it at the first large batch; the floor counts it as start-up, too
-
     import mixture.shards.write  # noqa: F401
 
     ingest._load(spec, data, "auto")  # noqa: SLF001 - the cache that tasks look into

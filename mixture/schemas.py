@@ -6,6 +6,7 @@ takes the offsets -P … -1, a closing one of S tokens the offsets n … n+S-1 o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,14 @@ def column(values: npt.NDArray[Any], kind: pa.DataType | None = None) -> pa.Arra
     values = np.ascontiguousarray(values)
     array = pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
     return array if kind is None else array.cast(kind)
+
+
+def strings(values: Sequence[str]) -> pa.StringArray:
+    """Make an Arrow array of a few strings; `pa.array` would import pandas (see `column`)."""
+    encoded = [value.encode() for value in values]
+    offsets = np.zeros(len(encoded) + 1, np.int32)
+    np.cumsum([len(value) for value in encoded], out=offsets[1:])
+    return pa.StringArray.from_buffers(len(encoded), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded)))
 
 
 def numbers(values: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:

@@ -189,11 +189,11 @@ def _part_rows(
     part: StoredPart, rank: int, schema: pa.Schema, carried: Sequence[str], recipe: Recipe
 ) -> tuple[pa.Table, int]:
     documents = read_parquet(part.files.documents)
-    lengths = documents["n_tokens"].to_numpy()
+    lengths = schemas.numbers(documents["n_tokens"])
     source = part.unit.source
     columns = read_parquet(part.files.columns(part.columns)) if part.columns else None
-    names = pa.array([file.name for file in part.unit.files])
-    number = documents["input"].to_numpy()
+    names = schemas.strings([file.name for file in part.unit.files])
+    number = schemas.numbers(documents["input"])
     domain = _domains(source, columns, names, number)
     count = len(documents)
     first = np.array(part.first_rows, np.int64)
@@ -205,10 +205,10 @@ def _part_rows(
         "n_tokens": documents["n_tokens"],
         "n_bytes": documents["n_bytes"],
         "part": pa.repeat(part.name, count),
-        "row": np.arange(count),
-        "token_offset": np.concatenate([[0], np.cumsum(lengths)[:-1]]) if count else lengths,
-        "input_file": names.take(pa.array(number)),
-        "input_row": documents["input_row"].to_numpy() + first[number],
+        "row": schemas.column(np.arange(count)),
+        "token_offset": schemas.column(np.cumsum(lengths) - lengths),
+        "input_file": names.take(schemas.column(number)),
+        "input_row": schemas.column(schemas.numbers(documents["input_row"]) + first[number]),
     }
     for staged, name in enumerate(carried):
         here = columns if name in source.carry else None
@@ -230,7 +230,9 @@ def _domains(source: Source, columns: pa.Table | None, names: pa.Array, number: 
                 raise InputError(
                     f"source {source.name!r}: domain path {rule.path!r} does not match the file name {name!r}"
                 )
-        return _mapped(pa.array([match[1] if match else "" for match in found]), rule).take(pa.array(number))
+        return _mapped(schemas.strings([match[1] if match else "" for match in found]), rule).take(
+            schemas.column(number)
+        )
     return pa.repeat(rule.constant, len(number))
 
 
@@ -239,7 +241,7 @@ def _mapped(values: pa.Array, rule: DomainRule) -> pa.Array:
     if not rule.map:
         return values
     coded = values.dictionary_encode()
-    renamed = pa.array([rule.map.get(value, value) for value in coded.dictionary.to_pylist()], pa.string())
+    renamed = schemas.strings([rule.map.get(value, value) for value in coded.dictionary.to_pylist()])
     return renamed.take(coded.indices)
 
 
@@ -326,9 +328,9 @@ class _Digest:
         ids, lengths, domains = self._columns
         column = table["doc_id"].combine_chunks()
         ids.update(column.buffers()[1][16 * column.offset : 16 * (column.offset + len(column))])
-        lengths.update(table["n_tokens"].to_numpy().astype("<i8").tobytes())
+        lengths.update(schemas.numbers(table["n_tokens"]).astype("<i8").tobytes())
         domains.update("".join(f"{name}\0" for name in table["domain"].to_pylist()).encode())
-        self.repeats += int((table["occurrence"].to_numpy() > 0).sum())
+        self.repeats += int((schemas.numbers(table["occurrence"]) > 0).sum())
 
     def hexdigest(self) -> str:
         return fingerprint([column.hexdigest() for column in self._columns])

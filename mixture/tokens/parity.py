@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
+from mixture.corpus.fields import from_bytes
 from mixture.errors import EngineMismatchError
 from mixture.hashing import U64, draw
 from mixture.tokens.backends import I64, U32, buffers
@@ -97,7 +98,7 @@ def check(slices: Sequence[str], engine: EncodeMany, reference: EncodeText, name
     """
     if not slices:
         return 0
-    tokens, offsets = engine(pa.array([text.encode() for text in slices], type=pa.large_binary()))
+    tokens, offsets = engine(from_bytes([text.encode() for text in slices]))
     for text, start, stop in zip(slices, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
         expected = np.asarray(reference(text), dtype=np.uint32)
         if not np.array_equal(tokens[start:stop], expected):
