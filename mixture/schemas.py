@@ -129,6 +129,11 @@ def strings(values: Sequence[str]) -> pa.StringArray:
     return pa.StringArray.from_buffers(len(encoded), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded)))
 
 
+def repeated(value: str, count: int) -> pa.StringArray:
+    """Make an Arrow array of one string, many times; see `strings`."""
+    return strings([value]).take(column(np.zeros(count, np.int64)))
+
+
 def numbers(values: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
     """Return integers or floats as numpy, read-only; `to_numpy` imports pandas (see `column`).
 

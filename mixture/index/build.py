@@ -198,13 +198,13 @@ def _part_rows(
     count = len(documents)
     first = np.array(part.first_rows, np.int64)
     made: dict[str, Any] = {
-        "rank": pa.repeat(pa.scalar(rank, pa.int32()), count),
+        "rank": schemas.column(np.full(count, rank, np.int32)),
         "doc_id": documents["doc_id"],
-        "source": pa.repeat(source.name, count),
+        "source": schemas.repeated(source.name, count),
         "domain": domain,
         "n_tokens": documents["n_tokens"],
         "n_bytes": documents["n_bytes"],
-        "part": pa.repeat(part.name, count),
+        "part": schemas.repeated(part.name, count),
         "row": schemas.column(np.arange(count)),
         "token_offset": schemas.column(np.cumsum(lengths) - lengths),
         "input_file": names.take(schemas.column(number)),
@@ -233,7 +233,7 @@ def _domains(source: Source, columns: pa.Table | None, names: pa.Array, number: 
         return _mapped(schemas.strings([match[1] if match else "" for match in found]), rule).take(
             schemas.column(number)
         )
-    return pa.repeat(rule.constant, len(number))
+    return schemas.repeated(rule.constant or "", len(number))
 
 
 def _mapped(values: pa.Array, rule: DomainRule) -> pa.Array:
@@ -246,7 +246,8 @@ def _mapped(values: pa.Array, rule: DomainRule) -> pa.Array:
 
 
 def _without_domainless(table: pa.Table, recipe: Recipe, source: Source) -> tuple[pa.Table, int]:
-    lacking = pc.or_kleene(pc.is_null(table["domain"]), pc.equal(table["domain"], ""))
+    named = pc.cast(pc.binary_length(table["domain"]), pa.bool_())
+    lacking = pc.or_kleene(pc.is_null(table["domain"]), pc.invert(named))
     count = pc.sum(lacking).as_py() or 0
     if count and recipe.on_bad_row == "stop":
         order = [("input_file", "ascending"), ("input_row", "ascending")]
