@@ -103,4 +103,4 @@ def ours(recipe: str, target: str, workers: int) -> dict[str, Any]:
         packed = there.pack(store, plan)
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     size = sum(shard["size"] for shard in packed.lock.shards)
-    return {"seconds": seconds, "cpu": cpu, "bytes": size, "spans": sum(c["documents"] for c in packed.lock.cells)}
+    return {"seconds": seconds, "cpu": cpu, "bytes": size, "spans": sum(c["documents"] for c in packed.lock.phases[0]["cells"])}

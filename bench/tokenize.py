@@ -129,7 +129,7 @@ def floor(files: list[str], vocabulary: str, workers: int) -> dict[str, Any]:
 
 def reference(recipe: str, files: list[str]) -> dict[str, Any]:
     """Contestant: the vocabulary's own library, one thread, on the first megabytes of text, from memory to memory."""
-    from mixture.recipe_file import load
+    from mixture.recipe.file import load
     from mixture.tokens import tokenizer
 
     path = Path(recipe)

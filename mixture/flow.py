@@ -8,19 +8,31 @@ nothing has changed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mixture import lockfile
 from mixture.engine import Engine, Progress
-from mixture.errors import LockError, some
+from mixture.errors import LockError, PlanError, StoreError, some
+from mixture.hashing import fingerprint
 from mixture.index.build import Index, bucket
+from mixture.index.weights import weigh
 from mixture.lockfile import Lock
-from mixture.plan.make import Plan, plan
+from mixture.plan import given as given_stage
+from mixture.plan.compare import compare_cells, compare_documents
+from mixture.plan.given import Given
+from mixture.plan.like import check_alike
+from mixture.plan.make import Plan, Planner
+from mixture.plan.pool import Weights
 from mixture.recipe import Recipe
-from mixture.recipe_file import load as load_recipe
-from mixture.shards.pack import Packed, pack
+from mixture.recipe.file import load as load_recipe
+from mixture.scores.compute import Scores, score
+from mixture.shards.pack import Packed, pack, shards_folder
 from mixture.shards.verify import Verified, verify
+from mixture.storage import read_record, write_json
 from mixture.tokens.ingest import Store, tokenize
 from mixture.workspace import Workspace
 
@@ -53,9 +65,91 @@ class Job:
         """Build the document index."""
         return bucket(self.recipe, store, self.workspace, self.progress)
 
-    def plan(self, store: Store, index: Index) -> Plan:
-        """Plan the stream and write the lock."""
-        return plan(self.recipe, store, index, self.workspace, self.lock_path, self.progress)
+    @property
+    def lock_option(self) -> str:
+        """The option that names the lock, where it is not beside the recipe."""
+        return "" if self.lock_path == default_lock(self.path) else f" --lock {self.lock_path}"
+
+    def scaled(self, given: Given) -> Job:
+        """Return the job with a lock of its own, if what is given scales it: a pilot's is not the recipe's."""
+        if not given.scale or self.lock_option:
+            return self
+        pilot = given.scale.replace("/", "-") + ("-matched" if given.match_repetition else "")
+        usual = self.lock_path.name.removesuffix(".lock.json")
+        return replace(self, lock_path=self.lock_path.with_name(f"{usual}.scale-{pilot}.lock.json"))
+
+    def given(
+        self, consumed: Sequence[str] = (), like: Path | None = None, scale: str = "", *, match_repetition: bool = False
+    ) -> Given:
+        """Read what a plan is told besides its recipe.
+
+        Args:
+            consumed: `OLD.lock.json@SEQUENCE`, see `given.parse_consumed`.
+            like: a lock whose documents and order are kept.
+            scale: a fraction of the budget.
+            match_repetition: draw from that fraction of the documents.
+
+        Raises:
+            PlanError: they do not go together, or name what is not there.
+        """
+        if match_repetition and not scale:
+            raise PlanError("--match-repetition goes with --scale, for example --scale 1/16 --match-repetition")
+        if like is not None and (consumed or scale):
+            raise PlanError("--like follows another plan as it is: it goes neither with --consumed nor with --scale")
+        for text in consumed:
+            if self.lock_path.exists() and Path(text.partition("@")[0]).resolve() == self.lock_path.resolve():
+                raise PlanError(
+                    f"--consumed {text}: that is the lock which this plan writes; keep the old one under another name, "
+                    "or name the new one with --lock"
+                )
+        followed: tuple[str, ...] = ()
+        if like is not None:
+            lock = given_stage.require(like)
+            check_alike(lock.recipe["content"], self.recipe, str(like))
+            followed = tuple(phase["stream"]["digest"] for phase in lock.phases)
+        seen = tuple(entry for text in consumed for entry in given_stage.parse_consumed(text))
+        return Given(seen, followed, given_stage.parse_scale(scale) if scale else "", match_repetition)
+
+    def planner(self, store: Store, index: Index, given: Given | None = None) -> Planner:
+        """Return who plans the recipe; what is given besides it is by default what its lock says.
+
+        Raises:
+            LockError: the lock cannot be read.
+        """
+        if given is None:
+            old = lockfile.read(self.lock_path)
+            same = old is not None and old.recipe["fingerprint"] == self.recipe.fingerprint
+            given = Given.from_json(old.given) if old is not None and same else Given()
+        weights, scored = self._weights(store, index)
+        place = (self.workspace, self.engine, self.progress)
+        return Planner(self.recipe, store, index, weights, scored, given, *place)
+
+    def score(self, store: Store, recipe: Recipe | None = None) -> Scores:
+        """Compute the recipe's scores of every document, or find them computed."""
+        return score(recipe or self.recipe, store.units, self.workspace, self.engine, self.progress)
+
+    def _weights(self, store: Store, index: Index) -> tuple[Weights | None, dict[str, Any]]:
+        """Evaluate the recipe's SQL over the index, or find it evaluated; return also what its scores hold."""
+        recipe = self.recipe
+        if recipe.where is None and recipe.weight is None:
+            return None, {}
+        scores = self.score(store) if recipe.scores else None
+        held = scores.record if scores else {}
+        target = index.folder / f"weights-{fingerprint([recipe.where, recipe.weight, held])}.arrow"
+        record = read_record(target.with_suffix(".json"), "lightest", "heaviest") if target.exists() else None
+        if record is None:
+            self.progress.say("plan: weights by SQL")
+            tables = scores.tables if scores else ()
+            record = weigh(index.table, recipe.where, recipe.weight, tables, target, index.folder / "spill")
+            write_json(target.with_suffix(".json"), record)
+        for name, count in record.get("unscored", {}).items():
+            if count:
+                self.progress.say(f"plan: {count:,} documents are not in the scores {name!r}; their columns are NULL")
+        return Weights(str(target), record["lightest"], record["heaviest"]), held
+
+    def plan(self, store: Store, index: Index, given: Given | None = None) -> Plan:
+        """Plan the stream and write the lock; see `planner`."""
+        return self.planner(store, index, given).plan(self.lock_path)
 
     def pack(self, store: Store, made: Plan) -> Packed:
         """Write the shards and complete the lock."""
@@ -64,13 +158,19 @@ class Job:
     def verify(self, shards: Path | None = None) -> Verified:
         """Check the shards against the lock, without the store or the plan.
 
+        Args:
+            shards: where they are, if not in the work directory; several phases each in a folder of its own there.
+
         Raises:
             LockError: there is no lock, or it is of another recipe or another state of this one.
             VerifyError: a shard breaks a law.
         """
         lock = current_lock(self.recipe, self.lock_path)
-        folder = shards or self.workspace.shards(self.recipe.name, lock.stream["digest"])
-        return verify(self.recipe, lock, folder, self.engine, self.progress)
+        usual = [shards_folder(self.workspace, lock, n) for n in range(len(lock.phases))]
+        folders = usual
+        if shards is not None:
+            folders = [shards] if len(usual) == 1 else [shards / folder.name for folder in usual]
+        return verify(self.recipe, lock, folders, self.engine, self.progress)
 
 
 def current_lock(recipe: Recipe, path: Path) -> Lock:
@@ -86,6 +186,60 @@ def current_lock(recipe: Recipe, path: Path) -> Lock:
             f"{path}: made from another state of the recipe ({differs}); run `mixture plan` and `mixture pack` again"
         )
     return lock
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two mixtures side by side.
+
+    Attributes:
+        names: what each is called.
+        rules: what differs between the recipes, a sentence each.
+        locks: of both.
+        documents: documents kept, gained and lost, by domain; None where a plan is not in the work directory.
+        unknown: why there are none.
+    """
+
+    names: tuple[str, str]
+    rules: list[str]
+    locks: tuple[Lock, Lock]
+    documents: list[dict[str, Any]] | None
+    unknown: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for machines."""
+        return {
+            "a": self.names[0],
+            "b": self.names[1],
+            "rules": self.rules,
+            "cells": compare_cells(*self.locks),
+            "documents": self.documents,
+        }
+
+
+def compare(a: Path, b: Path, workspace: Workspace, engine: Engine, progress: Progress) -> Comparison:
+    """Compare two recipes or locks; recipes are planned, but no lock is written.
+
+    Raises:
+        MixtureError: a file is neither, or a recipe has no plan.
+    """
+    locks = (_lock_of(a, workspace, engine, progress), _lock_of(b, workspace, engine, progress))
+    rules = lockfile.changes(locks[0].recipe["content"], locks[1].recipe["content"])
+    documents, unknown = None, ""
+    try:
+        documents = compare_documents(*locks, workspace)
+    except StoreError as error:
+        unknown = f"documents gained and lost are not known: {error}"
+    return Comparison((str(a), str(b)), rules, locks, documents, unknown)
+
+
+def _lock_of(path: Path, workspace: Workspace, engine: Engine, progress: Progress) -> Lock:
+    if path.name.endswith(".json"):
+        return given_stage.require(path)
+    with tempfile.TemporaryDirectory() as aside:
+        job = open_job(path, workspace, engine, progress, Path(aside) / "lock.json")
+        store = job.tokenize()
+        return job.plan(store, job.bucket(store), Given()).lock
 
 
 def open_job(

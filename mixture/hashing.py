@@ -31,9 +31,16 @@ _READ_BYTES = 1 << 22
 
 def mix(x: U64) -> U64:
     """Scramble each 64-bit word; a bijection on uint64 arrays of any shape."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    # In place: half the time goes into fresh memory otherwise.
+    out = x >> np.uint64(30)
+    out ^= x
+    out *= np.uint64(0xBF58476D1CE4E5B9)
+    shifted = out >> np.uint64(27)
+    out ^= shifted
+    out *= np.uint64(0x94D049BB133111EB)
+    np.right_shift(out, np.uint64(31), out=shifted)
+    out ^= shifted
+    return out
 
 
 def _mix_int(x: int) -> int:
@@ -61,8 +68,10 @@ def draw(seed: int, purpose: str, hi: U64, lo: U64, occurrence: U64 | None = Non
         lo: trailing 64 bits, shape (n,).
         occurrence: number of each exact duplicate among its equals, shape (n,); 0 for all by default.
     """
-    out = mix(mix(hi ^ np.uint64(key(seed, purpose))) ^ lo)
-    if occurrence is None:
+    first = mix(hi ^ np.uint64(key(seed, purpose)))
+    first ^= lo
+    out = mix(first)
+    if occurrence is None or not occurrence.any():
         return out
     return np.where(occurrence == 0, out, mix(out + occurrence * np.uint64(GOLDEN)))
 

@@ -16,7 +16,7 @@ from mixture.errors import LockError
 from mixture.hashing import fingerprint
 from mixture.storage import read_json, write_json
 
-FORMAT = 1
+FORMAT = 2
 _LIBRARIES = ("datasets", "duckdb", "numpy", "polars", "pyarrow", "sentencepiece", "tiktoken", "tokenizers")
 
 
@@ -27,38 +27,46 @@ class Lock:
     Attributes:
         name: the recipe's.
         recipe: fingerprint and content of the recipe (`Recipe.what`).
+        given: what the plan was told besides its recipe; empty for nothing.
         inputs: every input file: source, name, bytes, content hash.
-        tokenizer: fingerprint, vocabulary size, separators; which engine proved equal to the reference.
+        tokenizer: fingerprint and vocabulary size.
         documents: read, rejected by reason, duplicates, held out, and a digest of the set that plans draw from.
-        cells: one row per (domain, bucket): supply, wanted, granted, epochs, unique; written once packed.
-        stream: tokens, sequences, sequence length, separators, shards' size, digest of the plan.
-        shards: per shard: name, sequences, tokens, hash; empty until packed.
+        phases: of each phase
+            name: empty where the recipe has none;
+            stream: tokens, sequences, sequence length, separators, shards' size, digest of the plan;
+            cells: a row per (domain, bucket): supply, wanted, granted, epochs, slack, unique; written once packed;
+            context: tokens by how many of their own document stand before them: in the supply, the plan, the shards;
+            top: the documents of each domain with most tokens in the stream;
+            shards: per shard: name, sequences, tokens, hash; empty until packed.
     """
 
     name: str
     recipe: dict[str, Any]
+    given: dict[str, Any]
     inputs: list[dict[str, Any]]
     tokenizer: dict[str, Any]
     documents: dict[str, Any]
-    cells: list[dict[str, Any]]
-    stream: dict[str, Any]
-    shards: list[dict[str, Any]]
+    phases: list[dict[str, Any]]
 
     @property
     def packed(self) -> bool:
         """Whether every shard has been written."""
-        return bool(self.shards)
+        return all(phase["shards"] for phase in self.phases)
+
+    @property
+    def shards(self) -> list[dict[str, Any]]:
+        """The shards of all phases."""
+        return [shard for phase in self.phases for shard in phase["shards"]]
 
     def made(self) -> dict[str, Any]:
         """Return the part that is hashed."""
         return {
             "recipe": self.recipe,
+            "given": self.given,
             "inputs": self.inputs,
             "tokenizer": self.tokenizer,
             "documents": self.documents,
-            "cells": self.cells,
-            "stream": self.stream,
-            "shards": self.shards,
+            "phases": self.phases,
         }
 
     @property
@@ -66,9 +74,9 @@ class Lock:
         """32 hex digits that name all of `made`."""
         return fingerprint(self.made())
 
-    def completed(self, shards: list[dict[str, Any]], cells: list[dict[str, Any]]) -> Lock:
-        """Return the lock with its shards and what they hold of each cell."""
-        return replace(self, shards=shards, cells=cells)
+    def without_shards(self) -> Lock:
+        """Return the lock as `plan` wrote it, before anything was packed."""
+        return replace(self, phases=[_planned(phase) for phase in self.phases])
 
     def write(self, path: Path) -> None:
         """Publish the lock file.
@@ -87,6 +95,12 @@ class Lock:
                 "with": versions,
             },
         )
+
+
+def _planned(phase: dict[str, Any]) -> dict[str, Any]:
+    cells = [{name: value for name, value in cell.items() if name != "written"} for cell in phase["cells"]]
+    context = {name: value for name, value in phase["context"].items() if name != "shards"}
+    return phase | {"cells": cells, "context": context, "shards": []}
 
 
 def read(path: Path) -> Lock | None:

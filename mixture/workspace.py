@@ -1,8 +1,10 @@
 """Where things lie: the data root that recipes are relative to, and the work directory that stages fill.
 
     work/store/<tokenizer>/<unit>/part-00000.arrow    tokens, written once
+    work/joined/<key>/joined-00000.arrow              documents that are joined from many rows
     work/index/<key>/index.parquet                    one row per document
-    work/plans/<recipe>-<key>/shard-00000.parquet     which tokens go where
+    work/scores/<column>/<unit>/part-00000.parquet    a number about each document
+    work/plans/<recipe>-<key>/slice-00000.parquet     which tokens go where
     work/shards/<recipe>-<plan>/shard-00000-of-00037.arrow
 
 Keys are content hashes, so a change of one thing makes that thing anew and finds the rest.
@@ -35,14 +37,27 @@ class Workspace:
         """Folder of one tokenizer's store."""
         return self.work / "store" / tokenizer
 
+    def joined(self, key: str) -> Path:
+        """Folder of one source's joined documents."""
+        return self.work / "joined" / key
+
     def index(self, key: str) -> Path:
         """Folder of one document index."""
         return self.work / "index" / key
 
+    def scores(self, key: str) -> Path:
+        """Folder of one column of scores."""
+        return self.work / "scores" / key
+
+    @property
+    def plans(self) -> Path:
+        """Folder of all plans."""
+        return self.work / "plans"
+
     def plan(self, name: str, key: str) -> Path:
-        """Folder of one plan."""
-        return self.work / "plans" / f"{name}-{key[:12]}"
+        """Folder of one phase's plan."""
+        return self.plans / f"{name}-{key[:12]}"
 
     def shards(self, name: str, plan_digest: str) -> Path:
-        """Folder of the shards that a plan makes."""
+        """Folder of the shards that a phase's plan makes."""
         return self.work / "shards" / f"{name}-{plan_digest[:12]}"

@@ -140,7 +140,7 @@ class Built:
     def spans(self) -> list[dict[str, Any]]:
         """All spans, with their sequence and their place in the whole stream."""
         out = []
-        length = self.lock.stream["sequence_length"]
+        length = self.lock.phases[0]["stream"]["sequence_length"]
         for number, spans in enumerate(self.table()["spans"].to_pylist()):
             out += [span | {"sequence": number, "position": number * length + span["start"]} for span in spans]
         return out
@@ -175,7 +175,7 @@ class Kitchen:
         index = job.bucket(store)
         plan = job.plan(store, index)
         packed = job.pack(store, plan)
-        return Built(job, packed.lock, packed.folder, {"tokenize": store.made, "pack": packed.made})
+        return Built(job, packed.lock, packed.folders[0], {"tokenize": store.made, "pack": packed.made})
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from mixture.cli import bucket, init, pack, plan, report, run, tokenize, verify
+from mixture.cli import bucket, diff, init, pack, plan, report, run, score, tokenize, verify
 
 app = typer.Typer(
     name="mixture",
@@ -34,7 +34,7 @@ def _root(
     """Hold the options of the program as a whole."""
 
 
-for module in (run, tokenize, bucket, plan, pack, verify, report, init):
+for module in (run, tokenize, bucket, score, plan, pack, verify, report, diff, init):
     app.command(name=module.__name__.rpartition(".")[2], epilog=module.EXAMPLE)(module.command)
 
 

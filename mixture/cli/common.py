@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import json
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,6 +39,9 @@ LockPath = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print a summary for machines on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+#: Prints a command's one summary: a mapping for machines, pictures for people.
+Show = Callable[..., None]
 
 WORK = Path("work")
 DATA = Path()
@@ -187,6 +192,39 @@ def session(
             if alone:
                 stack.enter_context(only_run(place.work))
             yield job
+
+
+def on_recipe(*, alone: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a command of a function of (job, show) and its own options: those that all commands share come before.
+
+    Args:
+        alone: see `session`.
+    """
+
+    def wrap(body: Callable[..., None]) -> Callable[..., None]:
+        def command(
+            recipe: RecipePath,
+            work: Work = WORK,
+            data: Data = DATA,
+            workers: Workers = CORES,
+            lock: LockPath = None,
+            as_json: Json = False,
+            debug: Debug = False,
+            **own: Any,
+        ) -> None:
+            place = {"work": work, "data": data, "workers": workers, "lock": lock, "debug": debug}
+            with session(recipe, **place, alone=alone) as job:  # type: ignore[arg-type]
+                body(job, functools.partial(show, as_json), **own)
+
+        shared = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "own"]
+        mine = [p for p in inspect.signature(body).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        whole = [p.replace(kind=p.KEYWORD_ONLY) for p in (*shared[:5], *mine, *shared[5:])]
+        command.__signature__ = inspect.Signature(whole)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in whole}
+        command.__doc__ = body.__doc__
+        return command
+
+    return wrap
 
 
 def show(as_json: bool, summary: dict[str, Any], *pictures: RenderableType) -> None:

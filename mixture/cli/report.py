@@ -1,41 +1,27 @@
 """`mixture report`."""
 
-from mixture.cli.common import (
-    CORES,
-    DATA,
-    WORK,
-    Data,
-    Debug,
-    Json,
-    LockPath,
-    RecipePath,
-    Work,
-    Workers,
-    session,
-    show,
-)
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mixture.cli.common import Show, on_recipe
+
+if TYPE_CHECKING:
+    from mixture.flow import Job
 
 EXAMPLE = "Example:  mixture report manifests/quickstart.yaml"
 
 
-def command(
-    recipe: RecipePath,
-    work: Work = WORK,
-    data: Data = DATA,
-    workers: Workers = CORES,
-    lock: LockPath = None,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Show what the mixture is, before and after, from its lock alone."""
-    with session(recipe, work=work, data=data, workers=workers, lock=lock, debug=debug, alone=False) as job:
-        from mixture.flow import current_lock
-        from mixture.report.tables import lock_facts, mixture_table
+@on_recipe(alone=False)
+def command(job: Job, show: Show) -> None:
+    """Show what the mixture is, before and after, and its long context, from its lock alone."""
+    from mixture.flow import current_lock
+    from mixture.report.tables import context_table, lock_facts, mixture_table, top_table
 
-        found = current_lock(job.recipe, job.lock_path)
-        show(
-            as_json,
-            {"name": found.name, "fingerprint": found.fingerprint} | found.made(),
-            mixture_table(found),
-            lock_facts(found),
-        )
+    found = current_lock(job.recipe, job.lock_path)
+    pictures = [
+        picture
+        for phase in found.phases
+        for picture in (mixture_table(found.name, phase), context_table(phase), top_table(phase))
+    ]
+    show({"name": found.name, "fingerprint": found.fingerprint} | found.made(), *pictures, lock_facts(found))

@@ -1,43 +1,25 @@
 """`mixture run`."""
 
-from mixture.cli.common import (
-    CORES,
-    DATA,
-    WORK,
-    Data,
-    Debug,
-    Json,
-    LockPath,
-    RecipePath,
-    Work,
-    Workers,
-    session,
-    show,
-)
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mixture.cli.common import Show, on_recipe
 from mixture.cli.summary import packed_summary
+
+if TYPE_CHECKING:
+    from mixture.flow import Job
 
 EXAMPLE = "Example:  mixture run manifests/quickstart.yaml --work /tmp/quickstart"
 
 
-def command(
-    recipe: RecipePath,
-    work: Work = WORK,
-    data: Data = DATA,
-    workers: Workers = CORES,
-    lock: LockPath = None,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
+@on_recipe()
+def command(job: Job, show: Show) -> None:
     """Run every stage from the corpora to verified shards; what is whole is skipped."""
-    with session(recipe, work=work, data=data, workers=workers, lock=lock, debug=debug) as job:
-        store = job.tokenize()
-        packed = job.pack(store, job.plan(store, job.bucket(store)))
-        job.verify()
-        from mixture.report.tables import lock_facts, mixture_table, where_next
+    from mixture.report.tables import lock_tables, where_next
 
-        pictures = (
-            mixture_table(packed.lock),
-            lock_facts(packed.lock),
-            where_next(job.path, job.lock_path, packed.folder),
-        )
-        show(as_json, packed_summary(job, packed), *pictures)
+    store = job.tokenize()
+    packed = job.pack(store, job.plan(store, job.bucket(store)))
+    job.verify()
+    where = where_next(job.path, job.lock_path, packed.folders)
+    show(packed_summary(job, packed), *lock_tables(packed.lock), where)

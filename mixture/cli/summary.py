@@ -14,7 +14,7 @@ def packed_summary(job: Job, packed: Packed) -> dict[str, Any]:
     lock = packed.lock
     return {
         "recipe": str(job.path),
-        "shards_folder": str(packed.folder),
+        "shards_folders": [str(folder) for folder in packed.folders],
         "lock": str(job.lock_path),
         "fingerprint": lock.fingerprint,
         "written_now": list(packed.made),

@@ -1,46 +1,29 @@
 """`mixture verify`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mixture.cli.common import (
-    CORES,
-    DATA,
-    WORK,
-    Data,
-    Debug,
-    Json,
-    LockPath,
-    RecipePath,
-    Work,
-    Workers,
-    session,
-    show,
-)
+from mixture.cli.common import Show, on_recipe
+
+if TYPE_CHECKING:
+    from mixture.flow import Job
 
 EXAMPLE = "Example:  mixture verify manifests/quickstart.yaml"
 
+Shards = Annotated[
+    Path | None,
+    typer.Option("--shards", metavar="DIR", help="Where the shards are.", show_default="in the work directory"),
+]
 
-def command(
-    recipe: RecipePath,
-    work: Work = WORK,
-    data: Data = DATA,
-    workers: Workers = CORES,
-    lock: LockPath = None,
-    shards: Annotated[
-        Path | None,
-        typer.Option("--shards", metavar="DIR", help="Where the shards are.", show_default="in the work directory"),
-    ] = None,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
+
+@on_recipe(alone=False)
+def command(job: "Job", show: Show, *, shards: Shards = None) -> None:
     """Re-hash the shards and re-check, from the shards alone, that every cell is exact and every cap holds."""
-    with session(recipe, work=work, data=data, workers=workers, lock=lock, debug=debug, alone=False) as job:
-        found = job.verify(shards)
-        text = (
-            f"whole: {found.shards} shards, {found.tokens:,} tokens, {found.cells} cells exact, "
-            f"{found.documents:,} documents, at most {found.most_copies} copies of each"
-        )
-        show(as_json, {"whole": True} | found.__dict__, text)
+    found = job.verify(shards)
+    text = (
+        f"whole: {found.shards} shards, {found.tokens:,} tokens, {found.cells} cells exact, "
+        f"{found.documents:,} documents, at most {found.most_copies} copies of each"
+    )
+    show({"whole": True} | found.__dict__, text)

@@ -21,6 +21,7 @@ Reason = Literal[
     "empty text",
     "not UTF-8",
     "over the size limit",
+    "no join key",
 ]
 
 
@@ -46,6 +47,7 @@ class Reading:
         columns: further fields wanted, dots allowed.
         skip_bad: count bad rows instead of stopping at the first.
         max_document_bytes: a longer text (in UTF-8 bytes) is a bad row.
+        key: one of `columns`; a row in which it is null or empty is a bad row. Unused by format text.
         options: what a format needs beyond this (configuration and split of a Hugging Face data set …).
     """
 
@@ -53,6 +55,7 @@ class Reading:
     columns: tuple[str, ...] = ()
     skip_bad: bool = False
     max_document_bytes: int = 4_000_000_000
+    key: str = ""
     options: tuple[tuple[str, str], ...] = ()
 
 

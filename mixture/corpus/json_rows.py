@@ -90,7 +90,9 @@ def explain(line: memoryview, reject: Reject, reading: Reading) -> str:
         return str(error).split(": line")[0] if reject.reason == "invalid JSON" else ""
     if not isinstance(value, dict):
         return f"a row is an object, {{…}}, not {_KINDS.get(type(value), 'a value')}"
-    return verdict.known_fields(reading.text, fields.json_names(value)) if reject.reason == "missing text" else ""
+    wanted = {"missing text": reading.text, "no join key": reading.key}.get(reject.reason, "")
+    lacking = wanted and fields.pick(value, wanted) is fields.MISSING
+    return verdict.known_fields(wanted, fields.json_names(value)) if lacking else ""
 
 
 _KINDS = {list: "an array", str: "a string", int: "a number", float: "a number", bool: "a boolean", type(None): "null"}
@@ -130,7 +132,8 @@ def _fast(lines: _Lines, reading: Reading) -> Rows | None:
         columns = [fields.plain(_column(table, name)) for name in reading.columns]
     except (pa.ArrowException, UnicodeDecodeError):
         return None
-    return Rows(len(lines.stop), row, text, verdict.table_of(columns, reading.columns, len(row)), ())
+    made = verdict.table_of(columns, reading.columns, len(row))
+    return None if verdict.without_key(made, reading.key) else Rows(len(lines.stop), row, text, made, ())
 
 
 def _object_rows(lines: _Lines) -> npt.NDArray[np.int64] | None:
@@ -241,7 +244,10 @@ def _text(row: Mapping[str, Any], reading: Reading) -> tuple[bytes, Reason | Non
     text = value.encode()
     if not text:
         return b"", "empty text"
-    return text, "over the size limit" if len(text) > reading.max_document_bytes else None
+    if len(text) > reading.max_document_bytes:
+        return text, "over the size limit"
+    lacking = reading.key and fields.pick(row, reading.key) in {fields.MISSING, None, ""}
+    return text, "no join key" if lacking else None
 
 
 def _value(line: memoryview) -> tuple[dict[str, Any] | None, Reason | None]:

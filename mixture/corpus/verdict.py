@@ -84,10 +84,11 @@ def chunk_of_batches(
     texts = [fields.as_bytes(fields.arrow_column(batch, reading.text)) for batch in batches]
     text = pa.concat_arrays(texts) if len(texts) != 1 else texts[0]
     columns = _columns(batches, reading.columns, len(text))
-    rejects = tuple(
-        Reject(row, reason, _sample(text[row], reading.text))
-        for row, reason in faults(text, reading.max_document_bytes).items()
-    )
+    found = faults(text, reading.max_document_bytes)
+    bad = [Reject(row, reason, _sample(text[row], reading.text)) for row, reason in found.items()]
+    keyless = without_key(columns, reading.key)
+    bad += [Reject(row, "no join key", _sample_key(columns, reading.key, row)) for row in keyless if row not in found]
+    rejects = tuple(sorted(bad, key=lambda reject: reject.row))
     if rejects and not reading.skip_bad:
         where = f"row {first_row + rejects[0].row:,}"
         raise InputError(bad_row(file, where, rejects[0], reading))
@@ -109,6 +110,21 @@ def _columns(batches: Sequence[pa.RecordBatch | pa.Table], names: tuple[str, ...
 def table_of(arrays: Sequence[pa.Array], names: tuple[str, ...], rows: int) -> pa.Table:
     """Return a table of columns that knows its number of rows even without any column."""
     return pa.Table.from_arrays([*arrays, pa.nulls(rows)], names=[*names, ""]).select(list(range(len(names))))
+
+
+def without_key(columns: pa.Table, key: str) -> list[int]:
+    """Return the rows in which the key is null or empty; none where no key is asked for."""
+    if not key:
+        return []
+    column = columns[key]
+    lacking = pc.is_null(column)
+    if pa.types.is_large_string(column.type):
+        lacking = pc.or_(lacking, pc.equal(pc.fill_null(pc.binary_length(column), 0), 0))
+    return list(pc.indices_nonzero(lacking).to_pylist())
+
+
+def _sample_key(columns: pa.Table, key: str, row: int) -> str:
+    return f'{key}: {"null" if columns[key][row].as_py() is None else '""'}'
 
 
 def _sample(text: pa.LargeBinaryScalar, name: str) -> str:
@@ -133,6 +149,7 @@ def bad_row(file: InputFile, where: str, reject: Reject, reading: Reading, detai
         "null text": f"{reading.text!r} is null",
         "text is not a string": f"{reading.text!r} is not a string",
         "empty text": f"{reading.text!r} is empty",
+        "no join key": f"{reading.key!r}, by which documents are joined, is not there, null or empty",
         "over the size limit": f"{reading.text!r} is over the size limit of {reading.max_document_bytes:,} bytes",
     }
     said = cause.get(reject.reason, reject.reason) + (f" ({detail})" if detail else "")
@@ -151,7 +168,7 @@ def known_fields(wanted: str, names: Sequence[str]) -> str:
 
 
 def check_schema(file: InputFile, schema: pa.Schema, reading: Reading) -> None:
-    """Refuse a table that has no such text field, or one that is not text.
+    """Refuse a table that has no such text field, or one that is not text, or no such key.
 
     Raises:
         InputError: names the fields that are there.
@@ -167,6 +184,9 @@ def check_schema(file: InputFile, schema: pa.Schema, reading: Reading) -> None:
             f"{file.name}: {reading.text!r} is {kind}, not a string; of the strings, {there}; "
             "name the right one with `text:`"
         )
+    if reading.key and fields.arrow_path(schema, reading.key) is None:
+        there = known_fields(reading.key, fields.arrow_names(schema))
+        raise InputError(f"{file.name}: no field {reading.key!r}; {there}; name the right one with `join.by`")
 
 
 def _text_names(schema: pa.Schema) -> list[str]:

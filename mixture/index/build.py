@@ -28,10 +28,11 @@ from mixture.engine import Progress
 from mixture.errors import InputError, StoreError
 from mixture.hashing import fingerprint
 from mixture.index.census import Census, take_census
-from mixture.recipe import DomainRule, Recipe, Source
+from mixture.recipe import Recipe
+from mixture.recipe.sources import DomainRule, Source
 from mixture.storage import publish, read_json, read_record, write_json
 from mixture.tokens.ingest import Store, StoredPart
-from mixture.tokens.store import damaged, read_parquet, widest
+from mixture.tokens.store import damaged, parquet_options, read_parquet, widest
 from mixture.workspace import Workspace
 
 _FORMAT_VERSION = 1
@@ -115,7 +116,7 @@ def _read_census(path: Path) -> Census:
 def _key(recipe: Recipe, store: Store) -> str:
     rules = [[s.name, s.domain.model_dump(mode="json"), list(s.carry)] for s in recipe.sources]
     parts = [
-        [part.unit.source.name, part.name, [f.name for f in part.unit.files], part.columns] for part in store.parts
+        [part.unit.source.name, part.name, [f.name for f in part.unit.named], part.columns] for part in store.parts
     ]
     how = {"version": _FORMAT_VERSION, "duplicates": recipe.duplicates, "bad": recipe.on_bad_row == "skip"}
     return fingerprint({"store": store.folder.name, "how": how, "rules": rules, "parts": parts})
@@ -132,7 +133,7 @@ def _build(recipe: Recipe, store: Store, folder: Path, progress: Progress) -> di
     ):
         for rank, source in enumerate(recipe.sources):
             for part in store.parts:
-                if part.unit.source is not source:
+                if part.unit.source.name != source.name:
                     continue
                 table, without = _part_rows(part, rank, schema, carried, recipe)
                 no_domain += without
@@ -192,7 +193,7 @@ def _part_rows(
     lengths = schemas.numbers(documents["n_tokens"])
     source = part.unit.source
     columns = read_parquet(part.files.columns(part.columns)) if part.columns else None
-    names = schemas.strings([file.name for file in part.unit.files])
+    names = schemas.strings([file.name for file in part.unit.named])
     number = schemas.numbers(documents["input"])
     domain = _domains(source, columns, names, number)
     count = len(documents)
@@ -290,9 +291,7 @@ def _sort(staging: Path, target: Path, schema: pa.Schema, carried: Sequence[str]
             pq.ParquetWriter(
                 pa.PythonFile(out, "w"),
                 pa.schema(fields),
-                compression="zstd",
-                compression_level=1,
-                write_page_checksum=True,
+                **parquet_options([field.name for field in fields]),
             ) as writer,
         ):
             for table in _tables(reader, pa.schema(fields)):

@@ -1,230 +1,342 @@
-"""Which documents meet a quota: whole epochs, then those whose draw falls under the cell's threshold, to the token.
+"""Which documents meet a quota: whole levels, then those of smallest key, the last of them cut, to the token.
 
-A document's draw depends on the seed and its id alone, so a larger quota keeps every document of a smaller one, and no
-other domain has a say. Two passes over the index find each cell's threshold without sorting the index: the first sums
-tokens per cell and per 1/4096 of the draws' range; the second looks at the documents of the one bin where the quota
-ends.
+Two passes over the index, in tasks over stretches of it. The first sums tokens per cell, level and bin of keys: then
+quotas can be solved, and the bin where each quota ends is known. The second writes down the documents that are drawn,
+and those of that one bin, which alone are put in order to find the document that is cut.
 
-    cell of 3 documents of 40, 50, 60 tokens as written, quota 220: one epoch (150), then 70 more
-    draws .2 (50 tokens), .5 (40), .9 (60): 50 + 20 of the second document, which is cut
+    cell of 3 documents of 40, 50, 60 tokens as written, quota 220: level 0 whole (150), then 70 of level 1
+    keys .2 (50 tokens), .5 (40), .9 (60): 50 + 20 of the second document, which is cut
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
 
-from mixture.hashing import U64, draw, fraction
-from mixture.index.rows import Rows
-from mixture.plan.quota import Counts, Supply
+from mixture import schemas
+from mixture.engine import Engine, Progress, Task
+from mixture.hashing import id_array
+from mixture.plan.cells import Counts, Grid
+from mixture.plan.context import CONTEXTS, context_sums
+from mixture.plan.pool import ASIDE, BINS, EMPTY, FILTERED, HELD_OUT, Candidates, Pool, Threshold
+from mixture.plan.quota import BINS_PER_OCTAVE, Supply
+from mixture.tokens.store import read_parquet, write_parquet
 
-_BIN_BITS = 12
-_BINS = 1 << _BIN_BITS
-
-
-@dataclass(frozen=True)
-class CellMap:
-    """From a document to its cell.
-
-    Attributes:
-        domains: number of domains.
-        edges: edges between buckets, shape (K-1,).
-        separators: tokens written around each document.
-        holdout: share of documents that are never drawn; the hash knows no seed, so later recipes hold out the same.
-    """
-
-    domains: int
-    edges: npt.NDArray[np.int64]
-    separators: int
-    holdout: float
-
-    @property
-    def cells(self) -> int:
-        """Number of cells."""
-        return self.domains * self.buckets
-
-    @property
-    def buckets(self) -> int:
-        """Number of length buckets."""
-        return len(self.edges) + 1
-
-    def cell(self, rows: Rows) -> npt.NDArray[np.int64]:
-        """Return each document's cell, shape (n,); -1 for held out ones, -2 for those without tokens."""
-        cell = rows.domain * self.buckets + np.searchsorted(self.edges, rows.tokens, side="right")
-        cell = np.where(self.held_out(rows), -1, cell)
-        return np.where(rows.tokens == 0, -2, cell)
-
-    def held_out(self, rows: Rows) -> npt.NDArray[np.bool_]:
-        """Tell which documents are held out."""
-        return draw(0, "holdout", rows.hi, rows.lo) < np.uint64(fraction(self.holdout))
-
-    def written(self, rows: Rows) -> npt.NDArray[np.int64]:
-        """Return each document's tokens as written, separators included."""
-        return rows.tokens + self.separators
+#: Documents of one task, about.
+_TASK_DOCUMENTS = 16 << 20
+_GROUP_ROWS = 1 << 15
+_LENGTH_BINS = 40 * BINS_PER_OCTAVE
+_COLUMNS = ("source", "part", "row")
 
 
 @dataclass(frozen=True)
-class Threshold:
-    """Where the partial epoch of a cell ends.
+class Survey:
+    """What the first pass over the index learns.
 
     Attributes:
-        epochs: times that every document of the cell appears in full.
-        at: (draw, id words, occurrence) of the last document of the partial epoch; None if there is no partial epoch.
-        kept: tokens of that document that are written.
-        cut: whether that is less than all of them.
-        documents: distinct documents that the quota touches.
-        unique: tokens written at least once.
-    """
-
-    epochs: int
-    at: tuple[int, int, int, int] | None
-    kept: int
-    cut: bool
-    documents: int
-    unique: int
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """What a first pass over the index learns.
-
-    Attributes:
-        documents: per cell and bin of draws, shape (cells, bins).
+        grid: the cells.
+        documents: per cell, level and bin of keys, shape (cells, levels, BINS).
         tokens: as written, likewise.
-        held_out: documents and tokens held out, per domain, shape (domains, 2).
-        empty: documents without tokens.
+        held_out: documents and tokens held out, per domain, shape (D, 2).
+        fates: documents without tokens, filtered, and outside a pilot.
+        context: tokens by how many of their own document stand before them, per domain, shape (D, thresholds + 1).
+        lengths: tokens by cell and eighth of an octave; None if not asked for.
     """
 
+    grid: Grid
     documents: Counts
     tokens: Counts
     held_out: Counts
-    empty: int
+    fates: dict[str, int]
+    context: Counts
+    lengths: Counts | None
 
-    def supply(self, domains: tuple[str, ...], buckets: tuple[str, ...], edges: tuple[int, ...]) -> Supply:
+    def supply(self) -> Supply:
         """Sum the bins."""
-        shape = (len(domains), len(buckets))
-        return Supply(
-            domains,
-            buckets,
-            edges,
-            self.documents.sum(axis=1).reshape(shape),
-            self.tokens.sum(axis=1).reshape(shape),
-        )
+        levels = self.tokens.sum(axis=2)
+        return Supply(self.grid, self.documents.sum(axis=(1, 2)), levels.sum(axis=1), levels, self.lengths)
 
 
-def survey(batches: Iterable[Rows], cells: CellMap, seed: int) -> Histogram:
-    """Sum the index by cell and by bin of the draws."""
-    size = cells.cells * _BINS
-    documents, tokens = np.zeros(size, np.int64), np.zeros(size, np.int64)
-    held_out, empty = np.zeros((cells.domains, 2), np.int64), 0
-    for rows in batches:
-        cell = cells.cell(rows)
-        empty += int((cell == -2).sum())
-        out = cell == -1
-        held_out[:, 0] += np.bincount(rows.domain[out], minlength=cells.domains)
-        held_out[:, 1] += np.bincount(rows.domain[out], rows.tokens[out], cells.domains).astype(np.int64)
-        inside = cell >= 0
-        bins = (_draws(rows, seed) >> np.uint64(64 - _BIN_BITS)).astype(np.int64)
-        place = (cell * _BINS + bins)[inside]
-        documents += np.bincount(place, minlength=size)
-        # Sums in floating point are exact below 2^53, and a batch is far below that.
-        tokens += np.bincount(place, cells.written(rows)[inside], size).astype(np.int64)
-    shape = (cells.cells, _BINS)
-    return Histogram(documents.reshape(shape), tokens.reshape(shape), held_out, empty)
-
-
-def _draws(rows: Rows, seed: int) -> U64:
-    return draw(seed, "draw", rows.hi, rows.lo, rows.occurrence.astype(np.uint64))
-
-
-def thresholds(
-    batches: Callable[[], Iterable[Rows]], cells: CellMap, seed: int, histogram: Histogram, quota: Counts
-) -> tuple[Threshold, ...]:
-    """Find where each cell's quota ends, to the token.
-
-    Args:
-        batches: starts a pass over the index.
-        cells: the cells.
-        seed: the recipe's.
-        histogram: of the same index, cells and seed.
-        quota: tokens wanted of each cell, shape (cells,); 0 where the cell holds nothing.
-    """
-    held = histogram.tokens.sum(axis=1)
-    epochs = np.where(held > 0, quota // np.maximum(held, 1), 0)
-    rest = quota - epochs * held
-    before = np.cumsum(histogram.tokens, axis=1)
-    # The bin in which the running sum first reaches the rest; the documents of all earlier bins are drawn whole.
-    last = np.array([int(np.searchsorted(before[c], rest[c], "left")) if rest[c] else -1 for c in range(cells.cells)])
-    candidates = _collect(batches, cells, seed, last)
-    found: list[Threshold] = []
-    for c in range(cells.cells):
-        count = int(histogram.documents[c].sum())
-        if not rest[c]:
-            seen = (count, int(held[c])) if epochs[c] > 0 else (0, 0)
-            found.append(Threshold(int(epochs[c]), None, 0, False, *seen))
-            continue
-        done = int(before[c, last[c]] - histogram.tokens[c, last[c]])
-        drawn = int(histogram.documents[c, : last[c]].sum())
-        at, tokens, kept, number = _last(candidates[c], int(rest[c]) - done)
-        seen = (count, int(held[c])) if epochs[c] else (drawn + number, int(rest[c]))
-        found.append(Threshold(int(epochs[c]), at, kept, kept < tokens, *seen))
-    return tuple(found)
-
-
-Candidates = list[tuple[int, int, int, int, int]]
-
-
-def _collect(batches: Callable[[], Iterable[Rows]], cells: CellMap, seed: int, last: Counts) -> list[Candidates]:
-    """Return (draw, hi, lo, occurrence, tokens) of the documents in each cell's last bin."""
-    found: list[Candidates] = [[] for _ in range(cells.cells)]
-    if (last < 0).all():
-        return found
-    for rows in batches():
-        cell = cells.cell(rows)
-        draws = _draws(rows, seed)
-        bins = (draws >> np.uint64(64 - _BIN_BITS)).astype(np.int64)
-        inside = np.flatnonzero((cell >= 0) & (bins == last[np.maximum(cell, 0)]))
-        written = cells.written(rows)
-        columns = [x[inside].tolist() for x in (cell, draws, rows.hi, rows.lo, rows.occurrence, written)]
-        for c, *rest in zip(*columns, strict=True):
-            found[c].append((rest[0], rest[1], rest[2], rest[3], rest[4]))
+def stretches(groups: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Cut row groups into stretches of about a task's documents: (first, stop, documents)."""
+    found, first, held = [], 0, 0
+    for number, rows in enumerate(groups):
+        held += rows
+        if held >= _TASK_DOCUMENTS or number == len(groups) - 1:
+            found.append((first, number + 1, held))
+            first, held = number + 1, 0
     return found
 
 
-def _last(candidates: Candidates, wanted: int) -> tuple[tuple[int, int, int, int], int, int, int]:
-    """Return the document that reaches `wanted` tokens, its tokens, how many are kept, and the count up to it."""
-    total = 0
-    for number, (*at, tokens) in enumerate(sorted(candidates), start=1):
-        if total + tokens >= wanted:
-            return (at[0], at[1], at[2], at[3]), tokens, wanted - total, number
-        total += tokens
-    raise ArithmeticError(f"a cell's bin holds {total} tokens, its histogram says at least {wanted}")
+def survey(pool: Pool, folder: Path, engine: Engine, progress: Progress) -> Survey:
+    """Sum the index by cell, level and bin of keys.
 
-
-def appearances(
-    rows: Rows, cells: CellMap, seed: int, found: tuple[Threshold, ...]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return how often each document appears, and how many tokens of its last appearance are written.
-
-    Returns:
-        times: shape (n,), whole epochs plus one where the document is in the partial epoch.
-        last: shape (n,), tokens as written of appearance number `times - 1`.
+    Args:
+        pool: what is drawn from.
+        folder: where tasks leave their sums; they are removed.
+        engine: where tasks run.
+        progress: told of documents.
     """
-    cell = cells.cell(rows)
-    inside = cell >= 0
-    safe = np.maximum(cell, 0)
-    draws = _draws(rows, seed)
-    columns = np.array([t.at or (0, 0, 0, 0) for t in found], np.uint64)[safe].T
-    partial = np.array([t.at is not None for t in found])[safe]
-    below, equal = np.zeros(len(rows), bool), np.ones(len(rows), bool)
-    for mine, limit in zip((draws, rows.hi, rows.lo, rows.occurrence.astype(np.uint64)), columns, strict=True):
-        below |= equal & (mine < limit)
-        equal &= mine == limit
-    epochs = np.array([t.epochs for t in found], np.int64)[safe]
-    times = np.where(inside, epochs + (partial & (below | equal)), 0)
-    kept = np.array([t.kept for t in found], np.int64)[safe]
-    last = np.where(partial & equal, kept, cells.written(rows))
-    return times, last
+    description = folder / "pool.json"
+    pool.write(description)
+    tasks = [
+        Task(
+            "mixture.plan.draw:survey_stretch",
+            {
+                "pool": str(description),
+                "first": first,
+                "stop": stop,
+                "target": str(folder / f"survey-{first:06d}.parquet"),
+            },
+            documents,
+            f"row groups {first} to {stop}",
+        )
+        for first, stop, documents in stretches(pool.reader().groups)
+    ]
+    total: list[Counts] = []
+    for task, record in engine.run(tasks):
+        target = Path(task.arguments["target"])
+        table = read_parquet(target)
+        shape = (pool.grid.size, pool.most_seen + 1, BINS)
+        parts = [
+            np.stack([schemas.numbers(table[name]).reshape(shape) for name in ("documents", "tokens")]),
+            *(np.array(record[name], np.int64) for name in ("held_out", "fates", "context", "lengths")),
+        ]
+        total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
+        target.unlink()
+        progress.advance(task.weight)
+    (documents, tokens), held_out, fates, context, lengths = total
+    named = dict(zip(("without_tokens", "filtered", "aside"), fates.tolist(), strict=True))
+    return Survey(pool.grid, documents, tokens, held_out, named, context, lengths if pool.lengths else None)
+
+
+def survey_stretch(pool: str, first: int, stop: int, target: str) -> dict[str, Any]:
+    """Task: sum some row groups; the large sums go to a file, flat: (cells, levels, BINS)."""
+    here = Pool.read(Path(pool))
+    grid, levels = here.grid, here.most_seen + 1
+    size = grid.size * levels * BINS
+    sums = np.zeros((2, size), np.int64)
+    held_out, fates = np.zeros((len(grid.domains), 2), np.int64), np.zeros(3, np.int64)
+    context: Counts = np.zeros((len(grid.domains), len(CONTEXTS) + 1), np.int64)
+    lengths = np.zeros((grid.size, _LENGTH_BINS) if here.lengths else 0, np.int64)
+    for found in here.candidates(here.reader(), first, stop):
+        rows, inside = found.rows, found.cell >= 0
+        fates += [int((found.cell == why).sum()) for why in (EMPTY, FILTERED, ASIDE)]
+        out = found.cell == HELD_OUT
+        held_out[:, 0] += np.bincount(rows.domain[out], minlength=len(grid.domains))
+        held_out[:, 1] += _sums(rows.domain[out], rows.tokens[out], len(grid.domains))
+        cell = found.cell[inside]
+        place = (cell * levels + found.seen[inside]) * BINS + here.bins(found.key[inside])
+        sums[0] += np.bincount(place, minlength=size)
+        sums[1] += _sums(place, found.written[inside], size)
+        tokens = rows.tokens[inside]
+        context += context_sums(rows.domain[inside], np.zeros_like(tokens), tokens, len(grid.domains))
+        if here.lengths:
+            fine = np.floor(np.log2(tokens) * BINS_PER_OCTAVE).astype(np.int64)
+            lengths += _sums(cell * _LENGTH_BINS + fine, found.written[inside], lengths.size).reshape(lengths.shape)
+    names = ("documents", "tokens")
+    write_parquet(Path(target), pa.table({n: schemas.column(v) for n, v in zip(names, sums, strict=True)}))
+    small = {"held_out": held_out, "fates": fates, "context": context, "lengths": lengths}
+    return {name: values.tolist() for name, values in small.items()}
+
+
+def _sums(place: Counts, values: Counts, size: int) -> Counts:
+    # Sums in floating point are exact below 2^53, and a batch is far below that.
+    return np.bincount(place, values, size).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class _End:
+    """Where each cell's quota ends, to the bin; arrays of shape (cells,).
+
+    Attributes:
+        level: levels that are taken whole.
+        rest: tokens of the next level that are taken.
+        last: the bin in which the rest is reached; -1 where there is none.
+        before: tokens of that level in earlier bins.
+    """
+
+    level: Counts
+    rest: Counts
+    last: Counts
+    before: Counts
+
+
+def _ends(found: Survey, quota: Counts) -> _End:
+    cells, levels = found.tokens.shape[:2]
+    ends = np.zeros((4, cells), np.int64)
+    supplied = np.cumsum(found.tokens.sum(axis=2), axis=1)  # level l supplies the documents seen l times or less
+    for c in range(cells):
+        level, rest = 0, int(quota[c])
+        while level < levels - 1 and rest >= supplied[c, level]:
+            rest -= int(supplied[c, level])
+            level += 1
+        if level == levels - 1 and supplied[c, level]:
+            more, rest = divmod(rest, int(supplied[c, level]))
+            level += more
+        last, before = -1, 0
+        if rest:
+            running = np.cumsum(found.tokens[c, : level + 1].sum(axis=0))
+            last = int(np.searchsorted(running, rest, "left"))
+            before = int(running[last - 1]) if last else 0
+        ends[:, c] = level, rest, last, before
+    return _End(*ends)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The documents that a phase draws.
+
+    Attributes:
+        thresholds: of each cell.
+        once: files of documents that are not seen more than twice, in the order of their ids; a few of them
+            are beyond their cell's threshold.
+        often: files of the others.
+    """
+
+    thresholds: tuple[Threshold, ...]
+    once: tuple[Path, ...]
+    often: tuple[Path, ...]
+
+
+def draw_documents(pool: Pool, found: Survey, quota: Counts, folder: Path, engine: Engine, progress: Progress) -> Drawn:
+    """Find where each cell's quota ends, to the token, and write down the documents drawn.
+
+    Args:
+        pool: what is drawn from; described in the folder by `survey`.
+        found: its survey.
+        quota: tokens wanted of each cell, shape (cells,); caps allow them.
+        folder: where the files go.
+        engine: where tasks run.
+        progress: told of documents.
+    """
+    ends = _ends(found, quota)
+    tasks = [
+        Task(
+            "mixture.plan.draw:draw_stretch",
+            {
+                "pool": str(folder / "pool.json"),
+                "first": first,
+                "stop": stop,
+                "level": ends.level.tolist(),
+                "last": ends.last.tolist(),
+                "targets": [str(folder / f"{name}-{first:06d}.parquet") for name in ("once", "often", "edge")],
+            },
+            documents,
+            f"row groups {first} to {stop}",
+        )
+        for first, stop, documents in stretches(pool.reader().groups)
+    ]
+    files: list[list[Path]] = [[], [], []]
+    for task, counts in engine.run(tasks):
+        for held, name, count in zip(files, task.arguments["targets"], counts, strict=True):
+            if count:
+                held.append(Path(name))
+        progress.advance(task.weight)
+    once, often, edge = (tuple(sorted(held)) for held in files)
+    thresholds = _thresholds(found, ends, [read_parquet(path) for path in edge])
+    for path in edge:
+        path.unlink()
+    return Drawn(thresholds, once, often)
+
+
+def draw_stretch(pool: str, first: int, stop: int, level: list[int], last: list[int], targets: list[str]) -> list[int]:
+    """Task: write down the documents of some row groups that are drawn, or may be; return how many, by file.
+
+    Args:
+        pool: description of the pool.
+        first: first row group.
+        stop: past the last.
+        level: levels taken whole, per cell.
+        last: bin where the quota ends, per cell; -1 for none.
+        targets: files for documents seen at most twice by the end, for those seen more often, and for those of the
+            last bin, with what puts them in order.
+    """
+    here = Pool.read(Path(pool))
+    levels, bins_ = np.array(level, np.int64), np.array(last, np.int64)
+    held: list[list[pa.Table]] = [[], [], []]
+    for found in here.candidates(here.reader(), first, stop, _COLUMNS):
+        safe = np.maximum(found.cell, 0)
+        bins, at = here.bins(found.key), bins_[safe]
+        waits = (found.cell >= 0) & (found.seen <= levels[safe])
+        whole = waits & (found.seen < levels[safe])
+        edge = waits & (bins == at)
+        chosen = np.flatnonzero(whole | (waits & (bins <= at)))
+        if not len(chosen):
+            continue
+        is_often = (levels[safe] + 1 > 2)[chosen]
+        table = _document_table(found, chosen, here)
+        for where, mask in zip(held, (~is_often, is_often), strict=False):
+            if mask.any():
+                where.append(table.filter(pa.array(mask)) if not mask.all() else table)
+        if edge.any():
+            held[2].append(_edge_table(found, np.flatnonzero(edge)))
+    return [_write(Path(target), tables) for target, tables in zip(targets, held, strict=True)]
+
+
+def _write(path: Path, tables: list[pa.Table]) -> int:
+    if not tables:
+        return 0
+    table = pa.concat_tables(tables).unify_dictionaries()
+    write_parquet(path, table, group_rows=_GROUP_ROWS)
+    return len(table)
+
+
+def _document_table(found: Candidates, chosen: Counts, pool: Pool) -> pa.Table:
+    rows = found.rows.take(chosen)
+    names = schemas.strings(list(pool.grid.domains))
+    columns: dict[str, Any] = {
+        "doc_id": id_array(rows.hi, rows.lo),
+        "domain": pa.DictionaryArray.from_arrays(schemas.column(rows.domain, pa.int32()), names),
+        "n_tokens": schemas.column(rows.tokens),
+        "occurrence": schemas.column(rows.occurrence, pa.int32()),
+        "occurrences": schemas.column(rows.occurrences, pa.int32()),
+    }
+    if rows.weight is not None:
+        columns["weight"] = schemas.column(rows.weight)
+    if rows.seen is not None:
+        columns["seen"] = schemas.column(rows.seen)
+    return pa.table(columns | {name: rows.table[name] for name in _COLUMNS})
+
+
+def _edge_table(found: Candidates, chosen: Counts) -> pa.Table:
+    rows = found.rows
+    arrays = (found.cell, found.key, rows.hi, rows.lo, rows.occurrence, found.written, found.seen)
+    names = ("cell", "key", "hi", "lo", "occurrence", "written", "seen")
+    return pa.table({name: schemas.column(values[chosen]) for name, values in zip(names, arrays, strict=True)})
+
+
+def _thresholds(found: Survey, ends: _End, edges: list[pa.Table]) -> tuple[Threshold, ...]:
+    joined = pa.concat_tables(edges) if edges else None
+    columns = {name: schemas.numbers(joined[name]) for name in joined.column_names} if joined is not None else {}
+    thresholds = []
+    for c in range(found.grid.size):
+        level, rest, last = int(ends.level[c]), int(ends.rest[c]), int(ends.last[c])
+        fresh = found.documents[c, :level].sum(), found.tokens[c, :level].sum()
+        documents, unique = int(fresh[0]), int(fresh[1])
+        if not rest:
+            thresholds.append(Threshold(level, None, 0, False, documents, unique))
+            continue
+        mine = {name: values[columns["cell"] == c] for name, values in columns.items()}
+        order = np.lexsort([mine[name] for name in ("occurrence", "lo", "hi", "key")])
+        sums = int(ends.before[c]) + np.cumsum(mine["written"][order])
+        end = int(np.searchsorted(sums, rest, "left"))
+        if end == len(order):
+            raise ArithmeticError(f"cell {c}: its last bin reaches {sums[-1:]} tokens, its survey says at least {rest}")
+        at = order[end]
+        tokens = int(mine["written"][at])
+        kept = tokens - (int(sums[end]) - rest)
+        # Documents of this very level are drawn for the first time in this phase; those of lower ones were counted.
+        if level < found.tokens.shape[1]:
+            new = mine["seen"][order[: end + 1]] == level
+            documents += int(found.documents[c, level, :last].sum() + new.sum())
+            unique += int(found.tokens[c, level, :last].sum() + mine["written"][order[: end + 1]][new].sum())
+            unique -= (tokens - kept) if new[-1] else 0
+        key, hi, lo, occurrence = (int(mine[name][at]) for name in ("key", "hi", "lo", "occurrence"))
+        thresholds.append(Threshold(level, (key, hi, lo, occurrence), kept, kept < tokens, documents, unique))
+    return tuple(thresholds)

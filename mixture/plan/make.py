@@ -1,9 +1,17 @@
-"""The plan stage: quotas, thresholds, stream, lock. Reads the index; reads no token."""
+"""The plan stage: survey, quotas, draws, slices, phase by phase, and the lock. Reads the index; reads no token.
+
+pool ─ survey ─ supply ─ solve ─ quotas ─ draw ─ documents ─ slices ─ stream
+  ▲                                         │
+  └── appearances of the phases before ◄────┘
+"""
 
 from __future__ import annotations
 
+import itertools
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +19,50 @@ import numpy as np
 import pyarrow as pa
 
 from mixture import lockfile
-from mixture.engine import Progress
-from mixture.errors import some
+from mixture.engine import Engine, Progress
+from mixture.errors import PlanError, ShortageError, StoreError, nearest, some
 from mixture.hashing import fingerprint
 from mixture.index.build import Index
-from mixture.index.rows import IndexReader
 from mixture.lockfile import Lock
-from mixture.plan.draw import CellMap, Threshold, survey, thresholds
+from mixture.plan.cells import Counts, Grid
+from mixture.plan.consumed import write_seen
+from mixture.plan.context import add, as_rows
+from mixture.plan.draw import Survey, draw_documents, survey
+from mixture.plan.given import Given, label
 from mixture.plan.order import slice_count
-from mixture.plan.quota import Counts, Supply, solve
-from mixture.plan.stream import Drawn, digest, stream
-from mixture.recipe import Recipe
-from mixture.storage import read_record, write_json
+from mixture.plan.pool import Pool, Threshold, Weights
+from mixture.plan.quota import Shares, wanted, whole
+from mixture.plan.slices import Layout, merge_top, read_stretch, slice_file, write_slices
+from mixture.plan.solve import Solution, limits, solve
+from mixture.recipe import Phase, Recipe
+from mixture.storage import explain, read_record, write_json
 from mixture.tokens.ingest import Store
 from mixture.tokens.separators import Frame, frame
-from mixture.tokens.store import read_parquet, write_parquet
 from mixture.workspace import Workspace
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
+_FIELDS = ("digest", "slices", "starts", "thresholds", "cells", "context", "top", "documents")
+
+
+@dataclass(frozen=True)
+class PlannedPhase:
+    """One phase's stream, planned.
+
+    Attributes:
+        phase: what the recipe says.
+        folder: holds one Parquet file per slice, and the record.
+        starts: where each slice begins in the stream, and behind the last one where that ends.
+        digest: hash of what stands where; equal digests make equal shards.
+    """
+
+    phase: Phase
+    folder: Path
+    starts: tuple[int, ...]
+    digest: str
+
+    def read(self, first: int, stop: int) -> pa.Table:
+        """Read the rows of tokens [first, stop) of the stream; see `slices.read_stretch`."""
+        return read_stretch(self.folder, self.starts, first, stop)
 
 
 @dataclass(frozen=True)
@@ -36,166 +70,378 @@ class Plan:
     """A recipe's stream, planned.
 
     Attributes:
-        folder: holds one Parquet file per shard, and the record.
-        digest: hash of what stands where; equal digests make equal shards.
+        phases: one after the other.
         lock: the lock, as written; its shards are empty until they are packed.
-        made: whether this run made it.
+        made: whether this run made any of it.
     """
 
-    folder: Path
-    digest: str
+    phases: tuple[PlannedPhase, ...]
     lock: Lock
     made: bool
 
 
-def plan_file(folder: Path, shard: int) -> Path:
-    """Return the Parquet file of one shard's rows."""
-    return folder / f"shard-{shard:05d}.parquet"
+@dataclass(frozen=True)
+class Solved:
+    """A phase's quotas, and what they were made from.
 
-
-def plan(recipe: Recipe, store: Store, index: Index, workspace: Workspace, lock_path: Path, progress: Progress) -> Plan:
-    """Plan a recipe's stream and write its lock.
-
-    Raises:
-        ShortageError: the corpus does not hold what the recipe wants.
-        PlanError: the recipe names a domain that the corpus does not have.
-        LockError: the lock file there belongs to another recipe, or is damaged.
+    Attributes:
+        phase: what the recipe says, scaled if asked.
+        found: the survey of what may be drawn.
+        solution: the quotas.
+        shortage: why there are none; the quotas are then those wanted.
     """
-    old = lockfile.read(lock_path)
-    if old is not None:
-        lockfile.check_owner(old, lock_path, recipe.name)
-    around = frame(store.tokenizer, recipe.sequence.separator)
-    key = fingerprint([_FORMAT_VERSION, recipe.fingerprint, store.tokenizer.fingerprint, index.folder.name])
-    folder = workspace.plan(recipe.name, key)
-    record = read_record(folder / "plan.json", "digest", "slices", "cells", "held_out", "empty")
-    if not all(plan_file(folder, shard).exists() for shard in range(recipe.shard_count)):
-        record = None
-    made = record is None
-    budget = recipe.exact_budget
-    progress.start("plan", _what_changed(old, recipe, index), "tokens", budget, 0 if made else budget)
-    if record is None:
-        record = _make(recipe, index, around, folder, progress)
+
+    phase: Phase
+    found: Survey
+    solution: Solution
+    shortage: str = ""
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Plans a recipe over an index.
+
+    Attributes:
+        recipe: what is made.
+        store: the tokenizer and what became of the documents.
+        index: the documents.
+        weights: their relative chances, or None.
+        scored: what the scores behind the weights hold, for the lock.
+        given: what the plan is told besides the recipe.
+        workspace: where plans lie.
+        engine: where tasks run.
+        progress: who is told.
+    """
+
+    recipe: Recipe
+    store: Store
+    index: Index
+    weights: Weights | None
+    scored: dict[str, Any]
+    given: Given
+    workspace: Workspace
+    engine: Engine
+    progress: Progress
+
+    def plan(self, lock_path: Path) -> Plan:
+        """Plan every phase and write the lock.
+
+        Raises:
+            ShortageError: the corpus does not hold what the recipe wants.
+            PlanError: the recipe names a domain that the corpus does not have.
+            LockError: the lock file there belongs to another recipe, or is damaged.
+        """
+        old = lockfile.read(lock_path)
+        if old is not None:
+            lockfile.check_owner(old, lock_path, self.recipe.name)
+        phases = self.phases()
+        folders = [self._folder(phases[: n + 1]) for n in range(len(phases))]
+        records = [_whole_record(folder) for folder in folders]
+        work, ready = 3 * self.index.documents, sum(record is not None for record in records)
+        why = self._what_changed(old)
+        self.progress.start("plan", why, "documents", work * len(phases), work * ready)
+        for number, record in enumerate(records):
+            if record is None:
+                earlier = [r for r in records[:number] if r is not None]
+                records[number] = self._make(phases[number], folders[number], earlier)
+        self.progress.finish()
+        whole_records = [record for record in records if record is not None]
+        lock = self._lock(phases, whole_records)
+        if old is not None and old.packed and old.without_shards() == lock:
+            # The stream is the one that was packed: what it came out as stays, and `pack` holds its shards to it.
+            lock = old
+        if old != lock:
+            lock.write(lock_path)
+        planned = tuple(
+            PlannedPhase(phase, folder, tuple(record["starts"]), record["digest"])
+            for phase, folder, record in zip(phases, folders, whole_records, strict=True)
+        )
+        return Plan(planned, lock, ready < len(phases))
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Return the recipe's phases, scaled.
+
+        Raises:
+            PlanError: a scaled budget holds no sequence.
+        """
+        scale = self.given.fraction
+        scaled = tuple(replace(p, budget=int(p.budget * scale)) for p in self.recipe.all_phases())
+        for phase in scaled:
+            if not phase.sequences:
+                raise PlanError(
+                    f"--scale {self.given.scale}: {phase.budget:,} tokens do not fill a sequence of "
+                    f"{phase.sequence.length:,}; give a larger scale"
+                )
+        return scaled
+
+    def solve(self) -> list[Solved]:
+        """Find the quotas of every phase without writing a plan; a shortage is told, not raised, and ends it."""
+        found: list[Solved] = []
+        with ExitStack() as stack:
+            try:
+                self.workspace.work.mkdir(parents=True, exist_ok=True)
+                aside = stack.enter_context(tempfile.TemporaryDirectory(dir=self.workspace.work, prefix=".dry-run-"))
+            except OSError as error:
+                raise StoreError(explain(error, self.workspace.work)) from error
+            thresholds: list[tuple[Threshold, ...]] = []
+            phases = self.phases()
+            self.progress.start("plan", "a dry run", "documents", 3 * self.index.documents * len(phases), 0)
+            for phase in phases:
+                folder = Path(aside) / str(len(found))
+                folder.mkdir()
+                pool = self.pool(phase, thresholds, folder)
+                seen = survey(pool, folder, self.engine, self.progress)
+                solved = self._quotas(phase, pool, seen, folder)
+                found.append(solved)
+                if solved.shortage:
+                    break
+                if len(found) < len(phases):
+                    pool = self._pilot(pool)
+                    pool.write(folder / "pool.json")
+                    quota = solved.solution.granted
+                    drawn = draw_documents(pool, solved.found, quota, folder, self.engine, self.progress)
+                    thresholds.append(drawn.thresholds)
+            self.progress.finish()
+        return found
+
+    def cells(self, solved: Solved) -> list[dict[str, Any]]:
+        """Return a phase's cell table, JSON-able."""
+        return cell_rows(solved.found, solved.solution)
+
+    def _folder(self, phases: Sequence[Phase]) -> Path:
+        """Return where the last of some phases is planned: named by all that its stream follows from."""
+        what = {k: v for k, v in self.recipe.what().items() if k not in ("phases", "budget", "sequence", "mix")}
+        steps = [[p.name, p.budget, p.sequence.model_dump(mode="json"), p.mix.model_dump(mode="json")] for p in phases]
+        source = [self.store.tokenizer.fingerprint, self.index.folder.name]
+        weights = None if self.weights is None else Path(self.weights.path).name
+        key = fingerprint([_FORMAT_VERSION, what, steps, source, weights, self.given.to_json()])
+        return self.workspace.plan(label(self.recipe.name, phases[-1].name), key)
+
+    def around(self, phase: Phase) -> Frame:
+        """Return what stands around each document of a phase."""
+        return frame(self.store.tokenizer, phase.sequence.separator)
+
+    def pool(self, phase: Phase, earlier: Sequence[tuple[Threshold, ...]], folder: Path) -> Pool:
+        """Return what a phase draws from, after the phases before it; a column of what was consumed goes to a folder.
+
+        Raises:
+            PlanError: buckets or hold-outs name a domain that the corpus does not have.
+        """
+        recipe, domains = self.recipe, self.index.census.domains
+        for where, named in (("buckets.domains", recipe.buckets.domains), ("holdout.domains", recipe.holdout.domains)):
+            for name in named:
+                if name not in domains:
+                    raise PlanError(f"{where}: {name!r} is not a domain of this corpus; {nearest(name, domains)}")
+        seen, most = None, 0
+        if self.given.consumed:
+            seen = folder / "seen.arrow"
+            most = write_seen(self.given.consumed, self.index.table, self.workspace, seen)
+        rules = [phase.mix.rule(name) for name in domains]
+        return Pool(
+            index=(str(self.index.table),),
+            grid=Grid.of(domains, recipe.buckets),
+            holdout=tuple(recipe.holdout.of(name) for name in domains),
+            separators=self.around(phase).size,
+            seed=recipe.seed,
+            weights=self.weights,
+            seen=None if seen is None else str(seen),
+            most_seen=most + sum(max(t.level + (t.at is not None) for t in found) for found in earlier),
+            earlier=tuple(earlier),
+            lengths=any(rule.power is not None for rule in rules),
+        )
+
+    def _pilot(self, pool: Pool) -> Pool:
+        """Narrow a pool to a pilot's share of the documents, where one is asked for."""
+        return replace(pool, pilot=float(self.given.fraction)) if self.given.match_repetition else pool
+
+    def _quotas(self, phase: Phase, pool: Pool, found: Survey, folder: Path) -> Solved:
+        """Solve a phase; a pilot with matched repetition takes its epochs from the full plan."""
+        matched = self.given.match_repetition
+        full = phase
+        if matched:
+            full = next(p for p in self.recipe.all_phases() if p.name == phase.name)
+        supply = found.supply()
+        try:
+            solution = solve(full.mix, supply, full.exact_budget, full.sequence.length)
+        except ShortageError as error:
+            goal = wanted(full.mix, supply, full.exact_budget)
+            most = limits(full.mix, supply)
+            where = f"phase {phase.name!r}: " if phase.name else ""
+            return Solved(phase, found, Solution(goal, goal, most, most), f"{where}{error}")
+        if not matched:
+            return Solved(phase, found, solution)
+        narrow = survey(self._pilot(pool), folder, self.engine, self.progress)
+        return _matched(phase, narrow, solution.granted / np.maximum(supply.tokens, 1))
+
+    def _make(self, phase: Phase, folder: Path, earlier: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        if self.given.like:
+            from mixture.plan.like import follow
+
+            return follow(self, phase, folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(explain(error, folder)) from error
+        for stale in folder.glob("*.parquet"):
+            stale.unlink()
+        thresholds = [tuple(Threshold.from_json(t) for t in record["thresholds"]) for record in earlier]
+        pool = self.pool(phase, thresholds, folder)
+        found = survey(pool, folder, self.engine, self.progress)
+        solved = self._quotas(phase, pool, found, folder)
+        if solved.shortage:
+            raise ShortageError(solved.shortage)
+        pool = self._pilot(pool)
+        pool.write(folder / "pool.json")
+        drawn = draw_documents(pool, solved.found, solved.solution.granted, folder, self.engine, self.progress)
+        around = self.around(phase)
+        slices = slice_count(solved.phase.exact_budget, phase.shard_sequences * phase.sequence.length)
+        layout = Layout(slices, len(around.prefix), len(around.suffix))
+        records = write_slices(drawn, layout, folder, self.engine, self.progress, self.index.documents)
+        for path in (*drawn.once, *drawn.often):
+            path.unlink()
+        cells = cell_rows(solved.found, solved.solution, drawn.thresholds)
+        record = assemble(records, solved.phase, around) | {
+            "thresholds": [asdict(t) for t in drawn.thresholds],
+            "cells": cells,
+            "documents": {"held_out": _held_out(found), **found.fates},
+        }
+        record["context"] = {"supply": as_rows(found.context, found.grid.domains), **record["context"]}
         write_json(folder / "plan.json", record)
-    progress.finish()
-    lock = _lock(recipe, store, index, around, record)
-    if old is not None and old.stream == lock.stream and old.packed:
-        # The stream is the one that was packed: what it came out as stays, and `pack` will hold its shards to it.
-        lock = lock.completed(old.shards, old.cells)
-    if old != lock:
-        lock.write(lock_path)
-    return Plan(folder, record["digest"], lock, made)
+        return record
 
+    def _what_changed(self, old: Lock | None) -> str:
+        if old is None:
+            return "no lock yet"
+        changed = lockfile.changes(old.recipe["content"], self.recipe.what())
+        if changed:
+            return f"the recipe changed: {some(changed)}"
+        if old.given != self.given.to_json():
+            return "what the plan is told besides its recipe changed"
+        if old.documents["digest"] != self.index.digest:
+            return "the documents changed"
+        return "the plan was not in the work directory"
 
-def _what_changed(old: Lock | None, recipe: Recipe, index: Index) -> str:
-    if old is None:
-        return "no lock yet"
-    changed = lockfile.changes(old.recipe["content"], recipe.what())
-    if changed:
-        return f"the recipe changed: {some(changed)}"
-    if old.documents["digest"] != index.digest:
-        return "the documents changed"
-    return "the plan was not in the work directory"
-
-
-def _make(recipe: Recipe, index: Index, around: Frame, folder: Path, progress: Progress) -> dict[str, Any]:
-    domains = index.census.domains
-    reader = IndexReader(index.table, domains)
-    cells = CellMap(len(domains), np.array(recipe.buckets, np.int64), around.size, recipe.holdout)
-    histogram = survey(reader.all(), cells, recipe.seed)
-    supply = histogram.supply(domains, recipe.bucket_names, recipe.buckets)
-    wanted = solve(recipe.mix, supply, recipe.exact_budget, recipe.sequence.length)
-    found = thresholds(reader.all, cells, recipe.seed, histogram, wanted.reshape(-1))
-    shard_tokens = recipe.shard_sequences * recipe.sequence.length
-    slices = slice_count(recipe.exact_budget, shard_tokens)
-    drawn = Drawn(cells, found, domains, recipe.seed, slices, len(around.prefix))
-    digests: list[str] = []
-    for number, table in enumerate(stream(reader, drawn, shard_tokens)):
-        write_parquet(plan_file(folder, number), table)
-        digests.append(digest(table, domains))
-        progress.advance(int(table["doc_stop"].to_numpy().sum() - table["doc_start"].to_numpy().sum()))
-    held_out = {
-        name: {"documents": int(d), "tokens": int(t)}
-        for name, (d, t) in zip(domains, histogram.held_out, strict=True)
-        if d
-    }
-    return {
-        "digest": fingerprint([digests, recipe.sequence.length, list(around.prefix), list(around.suffix)]),
-        "slices": slices,
-        "cells": _cell_rows(supply, wanted, found),
-        "held_out": held_out,
-        "empty": histogram.empty,
-    }
-
-
-def _cell_rows(supply: Supply, wanted: Counts, found: Sequence[Threshold]) -> list[dict[str, Any]]:
-    rows = []
-    for d, domain in enumerate(supply.domains):
-        for k, bucket in enumerate(supply.buckets):
-            at = found[d * len(supply.buckets) + k]
-            held, granted = int(supply.tokens[d, k]), int(wanted[d, k])
-            rows.append(
+    def _lock(self, phases: Sequence[Phase], records: Sequence[dict[str, Any]]) -> Lock:
+        store, index, tokenizer = self.store, self.index, self.store.tokenizer
+        first = records[0]["documents"]
+        return Lock(
+            name=self.recipe.name,
+            recipe={"fingerprint": self.recipe.fingerprint, "content": self.recipe.what()},
+            given=self.given.to_json(),
+            inputs=[
+                {"source": unit.source.name, "name": file.name, "bytes": file.size, "hash": file.digest}
+                for unit in store.units
+                for file in unit.files
+            ],
+            tokenizer={"fingerprint": tokenizer.fingerprint, "vocabulary": tokenizer.n_vocab},
+            documents={
+                "read": store.documents + sum(store.rejected.values()),
+                "rejected": store.rejected | ({"no domain": index.no_domain} if index.no_domain else {}),
+                "duplicates": index.duplicates,
+                "indexed": index.documents,
+                "tokens": index.tokens,
+                **first,
+                **({"scores": self.scored} if self.scored else {}),
+                "digest": index.digest,
+            },
+            phases=[
                 {
-                    "domain": domain,
-                    "bucket": bucket,
-                    "supply_documents": int(supply.documents[d, k]),
-                    "supply_tokens": held,
-                    "wanted": granted,
-                    "granted": granted,
-                    "epochs": round(granted / held, 4) if held else 0,
-                    "documents": at.documents,
-                    "unique_tokens": at.unique,
-                    "cut": at.cut,
+                    "name": phase.name,
+                    "stream": self._stream(phase, record),
+                    "cells": record["cells"],
+                    "context": record["context"],
+                    "top": record["top"],
+                    "shards": [],
                 }
-            )
-    return rows
+                for phase, record in zip(phases, records, strict=True)
+            ],
+        )
 
-
-def _lock(recipe: Recipe, store: Store, index: Index, around: Frame, record: dict[str, Any]) -> Lock:
-    tokenizer = store.tokenizer
-    return Lock(
-        name=recipe.name,
-        recipe={"fingerprint": recipe.fingerprint, "content": recipe.what()},
-        inputs=[
-            {"source": unit.source.name, "name": file.name, "bytes": file.size, "hash": file.digest}
-            for unit in store.units
-            for file in unit.files
-        ],
-        tokenizer={
-            "fingerprint": tokenizer.fingerprint,
-            "vocabulary": tokenizer.n_vocab,
+    def _stream(self, phase: Phase, record: dict[str, Any]) -> dict[str, Any]:
+        around, tokens = self.around(phase), record["starts"][-1]
+        sequences = tokens // phase.sequence.length
+        return {
+            "budget": phase.budget,
+            "tokens": tokens,
+            "rounded_off": max(0, phase.budget - tokens),
+            "sequences": sequences,
+            "sequence_length": phase.sequence.length,
             "prefix": list(around.prefix),
             "suffix": list(around.suffix),
-        },
-        documents={
-            "read": store.documents + sum(store.rejected.values()),
-            "rejected": store.rejected | ({"no domain": index.no_domain} if index.no_domain else {}),
-            "duplicates": index.duplicates,
-            "indexed": index.documents,
-            "tokens": index.tokens,
-            "without_tokens": record["empty"],
-            "held_out": record["held_out"],
-            "digest": index.digest,
-        },
-        cells=record["cells"],
-        stream={
-            "budget": recipe.budget,
-            "tokens": recipe.exact_budget,
-            "rounded_off": recipe.budget - recipe.exact_budget,
-            "sequences": recipe.sequences,
-            "sequence_length": recipe.sequence.length,
-            "shards": recipe.shard_count,
-            "shard_sequences": recipe.shard_sequences,
-            "slices": record["slices"],
+            "shards": -(-sequences // phase.shard_sequences),
+            "shard_sequences": phase.shard_sequences,
+            "slices": len(record["slices"]),
             "digest": record["digest"],
-        },
-        shards=[],
-    )
+        }
 
 
-def read_rows(folder: Path, shard: int) -> pa.Table:
-    """Read one shard's rows of a plan.
+def _whole_record(folder: Path) -> dict[str, Any] | None:
+    record = read_record(folder / "plan.json", *_FIELDS)
+    if record is None or not all(slice_file(folder, n).exists() for n in range(len(record["slices"]))):
+        return None
+    return record
 
-    Raises:
-        StoreError: the plan is gone or damaged.
-    """
-    return read_parquet(plan_file(folder, shard))
+
+def _held_out(found: Survey) -> dict[str, dict[str, int]]:
+    pairs = zip(found.grid.domains, found.held_out.tolist(), strict=True)
+    return {name: {"documents": d, "tokens": t} for name, (d, t) in pairs if d}
+
+
+def _matched(phase: Phase, narrow: Survey, epochs: Shares) -> Solved:
+    """Return quotas of a pilot whose epochs in each cell are those of the full plan, but for the rounding."""
+    supply, length = narrow.supply(), phase.sequence.length
+    ideal = epochs * supply.tokens
+    total = int(ideal.sum()) // length * length
+    if not total:
+        raise PlanError(
+            f"--scale with --match-repetition: the pilot's documents make {int(ideal.sum()):,} tokens, less than a "
+            f"sequence of {length:,}; give a larger scale"
+        )
+    quota, most = whole(ideal * (total / ideal.sum()), total), limits(phase.mix, supply)
+    return Solved(replace(phase, budget=total), narrow, Solution(quota, quota, most, most))
+
+
+def assemble(records: Sequence[dict[str, Any]], phase: Phase, around: Frame) -> dict[str, Any]:
+    """Join what the slices report: where each begins, the digest of all, context and top documents."""
+    starts = [0, *itertools.accumulate(record["tokens"] for record in records)]
+    context: dict[str, list[int]] = {}
+    for record in records:
+        context = add(context, record["context"])
+    digests = [record["digest"] for record in records]
+    return {
+        "digest": fingerprint([digests, phase.sequence.length, list(around.prefix), list(around.suffix)]),
+        "slices": [{name: record[name] for name in ("tokens", "rows", "digest")} for record in records],
+        "starts": starts,
+        "context": {"plan": dict(sorted(context.items()))},
+        "top": merge_top(records),
+    }
+
+
+def cell_rows(found: Survey, solution: Solution, thresholds: Sequence[Threshold] | None = None) -> list[dict[str, Any]]:
+    """Return the cell table, JSON-able: supply, wanted, granted, epochs, slack, what binds, and what was drawn."""
+    supply = found.supply()
+    used: Counts = supply.used
+    binding = solution.binding(found.grid)
+    rows = []
+    for c, (domain, bucket) in enumerate(found.grid.names):
+        held, granted, before = int(supply.tokens[c]), int(solution.granted[c]), int(used[c])
+        row: dict[str, Any] = {
+            "domain": domain,
+            "bucket": bucket,
+            "supply_documents": int(supply.documents[c]),
+            "supply_tokens": held,
+            "used": before,
+            "wanted": int(solution.wanted[c]),
+            "granted": granted,
+            "epochs": round((granted + before) / held, 4) if held else 0,
+            "slack": int(solution.slack[c]),
+            "cap": int(solution.limits.documents[c]),
+            "binding": binding[c],
+        }
+        if solution.limits.documents[c] > solution.asked.documents[c]:
+            row["raised"] = int(solution.asked.documents[c])
+        if thresholds is not None:
+            at = thresholds[c]
+            row |= {"documents": at.documents, "unique_tokens": at.unique, "cut": at.cut}
+        rows.append(row)
+    return rows

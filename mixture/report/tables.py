@@ -12,9 +12,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mixture.errors import some
 from mixture.index.census import Census
 from mixture.lockfile import Lock
-from mixture.recipe import show_length
+from mixture.plan.context import CONTEXTS
+from mixture.recipe.quantities import show_length
 
 _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
 _ARROW = " → "
@@ -42,94 +44,225 @@ def _move(before: str, after: str) -> Text:
     return Text.assemble((before, "dim"), (_ARROW, "dim"), after)
 
 
-def mixture_table(lock: Lock) -> RenderableType:
-    """Domains by lengths, before → after, in percent; then what was wanted, written and repeated of each domain."""
-    buckets = list(dict.fromkeys(cell["bucket"] for cell in lock.cells))
-    domains = list(dict.fromkeys(cell["domain"] for cell in lock.cells))
-    cells = {(cell["domain"], cell["bucket"]): cell for cell in lock.cells}
-    supply, out = _sums(lock.cells, "supply_tokens"), _sums(lock.cells, _after(lock))
-    table = Table(title=_title(lock), title_justify="left", header_style="bold")
+def mixture_table(name: str, phase: dict[str, Any]) -> RenderableType:
+    """Domains by lengths, before → after, in percent; then what was wanted, written and repeated of each domain.
+
+    Domains whose buckets differ stand in tables of their own.
+    """
+    domains: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for cell in phase["cells"]:
+        domains[cell["domain"]].append(cell)
+    groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for domain, cells in domains.items():
+        groups[tuple(cell["bucket"] for cell in cells)].append(domain)
+    tables = [
+        _group_table(_title(name, phase) if not number else "", buckets, {d: domains[d] for d in mine}, phase)
+        for number, (buckets, mine) in enumerate(groups.items())
+    ]
+    legend = "before → after; lengths in percent of their domain; epochs of the supply: mean, and the most of a cell"
+    return Group(*tables, Text(legend, "dim"))
+
+
+def _group_table(
+    title: str, buckets: Sequence[str], domains: dict[str, list[dict[str, Any]]], phase: dict[str, Any]
+) -> Table:
+    after = _after(phase)
+    supplied, written = _total(phase["cells"], "supply_tokens"), _total(phase["cells"], after)
+    moved = any(cell["wanted"] != cell["granted"] for cell in phase["cells"])
+    table = Table(title=title or None, title_justify="left", header_style="bold")
     table.add_column("domain", no_wrap=True)
     table.add_column("share %", justify="right", no_wrap=True)
     for bucket in buckets:
         table.add_column(f"{bucket} %", justify="right", no_wrap=True)
-    for name in ("wanted", "written", "epochs"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for domain in domains:
-        mine = [cells[domain, bucket] for bucket in buckets]
-        before, after = supply[domain], out[domain]
-        lengths = [_move(share(c["supply_tokens"], before), share(c[_after(lock)], after)) for c in mine]
-        shares = _move(share(before, sum(supply.values())), share(after, sum(out.values())))
-        table.add_row(domain, shares, *lengths, *_tail(lock, mine))
-    everything = [
-        _move(
-            share(sum(cells[d, b]["supply_tokens"] for d in domains), sum(supply.values())),
-            share(sum(cells[d, b][_after(lock)] for d in domains), sum(out.values())),
+    for column in ("wanted", *(["granted"] if moved else []), "written", "epochs"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for domain, cells in domains.items():
+        before, now = _total(cells, "supply_tokens"), _total(cells, after)
+        lengths = [_move(share(c["supply_tokens"], before), share(c[after], now)) for c in cells]
+        table.add_row(
+            domain, _move(share(before, supplied), share(now, written)), *lengths, *_tail(phase, cells, moved)
         )
-        for b in buckets
+    every = [cell for cells in domains.values() for cell in cells]
+    columns = [[cells[k] for cells in domains.values()] for k in range(len(buckets))]
+    lengths = [
+        _move(
+            share(_total(column, "supply_tokens"), _total(every, "supply_tokens")),
+            share(_total(column, after), _total(every, after)),
+        )
+        for column in columns
     ]
     table.add_section()
-    table.add_row("all", "", *everything, *_tail(lock, lock.cells), style="bold")
-    return Group(
-        table,
-        Text(
-            "before → after; lengths in percent of their domain; epochs of the supply: mean, and the most of a cell",
-            "dim",
-        ),
-    )
+    table.add_row("all", "", *lengths, *_tail(phase, every, moved), style="bold")
+    return table
 
 
-def _title(lock: Lock) -> str:
-    stream = lock.stream
+def _title(name: str, phase: dict[str, Any]) -> str:
+    stream = phase["stream"]
+    of_phase = f", phase {phase['name']}" if phase["name"] else ""
     return (
-        f"{lock.name}: {stream['tokens']:,} tokens in {stream['sequences']:,} sequences of "
+        f"{name}{of_phase}: {stream['tokens']:,} tokens in {stream['sequences']:,} sequences of "
         f"{show_length(stream['sequence_length'])}"
     )
 
 
-def _after(lock: Lock) -> str:
-    return "written" if lock.packed else "granted"
+def _after(phase: dict[str, Any]) -> str:
+    return "written" if phase["shards"] else "granted"
 
 
-def _sums(cells: Sequence[dict[str, Any]], key: str) -> dict[str, int]:
-    total: dict[str, int] = defaultdict(int)
-    for cell in cells:
-        total[cell["domain"]] += cell[key]
-    return total
+def _total(cells: Sequence[dict[str, Any]], key: str) -> int:
+    return sum(cell[key] for cell in cells)
 
 
-def _tail(lock: Lock, cells: Sequence[dict[str, Any]]) -> list[str]:
-    wanted, written = sum(c["wanted"] for c in cells), sum(c.get("written", 0) for c in cells)
-    done = (f"{written:,} " + ("=" if written == wanted else "≠")) if lock.packed else "not yet"
+def _tail(phase: dict[str, Any], cells: Sequence[dict[str, Any]], moved: bool) -> list[str]:
+    wanted, granted = _total(cells, "wanted"), _total(cells, "granted")
+    written = _total(cells, "written") if phase["shards"] else 0
+    done = (f"{written:,} " + ("=" if written == granted else "≠")) if phase["shards"] else "not yet"
+    figures = [f"{wanted:,}", *([f"{granted:,}"] if moved else []), done]
     used = [c for c in cells if c["granted"]]
     if not used:
-        return [f"{wanted:,}", done, "·"]
-    mean, most = wanted / sum(c["supply_tokens"] for c in used), max(c["epochs"] for c in used)
-    return [f"{wanted:,}", done, f"{mean:.2f} / {most:.2f}"]
+        return [*figures, "·"]
+    mean = sum(c["granted"] + c["used"] for c in used) / _total(used, "supply_tokens")
+    return [*figures, f"{mean:.2f} / {max(c['epochs'] for c in used):.2f}"]
+
+
+def cell_table(title: str, cells: Sequence[dict[str, Any]]) -> RenderableType:
+    """Every cell: supply, wanted, granted, epochs, slack, and what keeps it from more."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    table.add_column("domain", no_wrap=True)
+    table.add_column("bucket", no_wrap=True)
+    names = ("documents", "supply", "wanted", "granted", "epochs", "cap", "slack")
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("binding")
+    before = ""
+    for cell in cells:
+        if before and cell["domain"] != before:
+            table.add_section()
+        moved = cell["granted"] != cell["wanted"]
+        short_of = cell["slack"] < 0
+        table.add_row(
+            cell["domain"] if cell["domain"] != before else "",
+            cell["bucket"],
+            f"{cell['supply_documents']:,}",
+            f"{cell['supply_tokens']:,}",
+            f"{cell['wanted']:,}",
+            "short" if short_of else f"{cell['granted']:,}",
+            f"{cell['epochs']:.2f}",
+            str(cell["cap"]),
+            f"{cell['slack']:,}",
+            cell["binding"],
+            style="red" if short_of else "yellow" if moved else None,
+        )
+        before = cell["domain"]
+    table.add_section()
+    totals = [f"{_total(cells, key):,}" for key in ("supply_documents", "supply_tokens", "wanted", "granted")]
+    table.add_row("all", "", *totals, "", "", "", "", style="bold")
+    return table
+
+
+def context_table(phase: dict[str, Any]) -> RenderableType:
+    """How many tokens have long context: at least so many tokens of their own document before them, by domain."""
+    context = phase["context"]
+    last = "shards" if "shards" in context else "plan"
+    title = f"tokens with at least … of their own document before them, % of the domain: supply → {last}"
+    table = Table(title=title, title_justify="left", header_style="bold")
+    table.add_column("domain", no_wrap=True)
+    for limit in CONTEXTS:
+        table.add_column(f"≥{show_length(limit)} %", justify="right", no_wrap=True)
+    table.add_column("unique", justify="right", no_wrap=True)
+    table.add_column("repeated", justify="right", no_wrap=True)
+    nothing = [0] * (len(CONTEXTS) + 1)
+    for domain, before in context["supply"].items():
+        now = context[last].get(domain, nothing)
+        cells = [c for c in phase["cells"] if c["domain"] == domain]
+        unique, granted = _total(cells, "unique_tokens"), _total(cells, "granted")
+        moves = [_move(share(a, before[0]), share(b, now[0])) for a, b in zip(before[1:], now[1:], strict=True)]
+        table.add_row(domain, *moves, short(unique), short(granted - unique) if granted > unique else "·")
+    table.add_section()
+    for name in ("supply", "plan", "shards"):
+        if name in context:
+            sums = [sum(values) for values in zip(*context[name].values(), strict=True)] or nothing
+            label = {"supply": "all: supply", "plan": "plan, uncut", "shards": "shards, after cuts"}[name]
+            table.add_row(label, *(f"{share(n, sums[0])} ({short(n)})" if n else "·" for n in sums[1:]), "", "")
+    return table
+
+
+def top_table(phase: dict[str, Any]) -> RenderableType:
+    """Which documents take most of the stream, and how much of their domain the ten heaviest make."""
+    table = Table(title="heaviest documents", title_justify="left", header_style="bold")
+    for name in ("domain", "ten heaviest %", "document", "tokens", "times", "written", "% of domain"):
+        table.add_column(name, justify="left" if name in ("domain", "document") else "right", no_wrap=True)
+    heaviest: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in phase["top"]:
+        heaviest[row["domain"]].append(row)
+    for domain, rows in heaviest.items():
+        granted = sum(c["granted"] for c in phase["cells"] if c["domain"] == domain)
+        first = rows[0]
+        table.add_row(
+            domain,
+            share(sum(row["written"] for row in rows), granted),
+            first["doc_id"],
+            f"{first['tokens']:,}",
+            str(first["times"]),
+            f"{first['written']:,}",
+            share(first["written"], granted),
+        )
+    return table
+
+
+def lock_tables(lock: Lock) -> list[RenderableType]:
+    """All that `plan` and `run` show of a lock: each phase's mixture, then what became of the documents."""
+    return [
+        *(mixture_table(lock.name, phase) for phase in lock.phases),
+        lock_facts(lock),
+    ]
 
 
 def lock_facts(lock: Lock) -> RenderableType:
-    """What became of the documents, and what the stream is, one fact a line."""
-    stream, granted = lock.stream, [c for c in lock.cells if c["granted"]]
-    cut, drawn = sum(c["cut"] for c in granted), sum(c["documents"] for c in granted)
-    facts = {
-        "documents": _fates(lock.documents),
-        "rejected": ", ".join(f"{count:,} {reason}" for reason, count in lock.documents["rejected"].items()),
-        "held out": _held_out(lock.documents["held_out"]),
-        "not drawn": _not_drawn(lock),
-        "repeats": _repeats(granted, stream["tokens"]),
-        "rounding": f"{stream['rounded_off']:,} of {stream['budget']:,} tokens do not fill a sequence",
-        "exact": f"{cut} of {drawn:,} documents cut so that {len(granted)} cells are exact",
-    }
-    if not stream["rounded_off"]:
-        del facts["rounding"]
+    """What became of the documents, and what the streams are, one fact a line."""
+    documents = lock.documents
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
+    facts = {
+        "documents": _fates(documents),
+        "rejected": ", ".join(f"{count:,} {reason}" for reason, count in documents["rejected"].items()),
+        "filtered": f"{documents['filtered']:,} by the recipe's SQL" if documents["filtered"] else "",
+        "held out": _held_out(documents["held_out"]),
+        **_given(lock.given),
+    }
+    for phase in lock.phases:
+        before = f"{phase['name']}: " if phase["name"] else ""
+        facts |= {f"{before}{name}": value for name, value in _phase_facts(phase, lock.given).items()}
     for name, value in facts.items():
         if value:
             table.add_row(name, value)
     return table
+
+
+def _phase_facts(phase: dict[str, Any], given: dict[str, Any]) -> dict[str, str]:
+    stream, granted = phase["stream"], [c for c in phase["cells"] if c["granted"]]
+    cut, drawn = sum(c["cut"] for c in granted), _total(granted, "documents")
+    facts = {
+        "not drawn": _not_drawn(phase),
+        "moved": _moved(phase["cells"]),
+        "over the cap": _over_cap(phase),
+        "repeats": _repeats(granted, stream["tokens"]),
+        "drift": _drift(phase["cells"]),
+    }
+    if 0 < stream["rounded_off"] < stream["sequence_length"]:
+        facts["rounding"] = f"{stream['rounded_off']:,} of {stream['budget']:,} tokens do not fill a sequence"
+    if not given.get("like"):
+        facts["exact"] = f"{cut} of {drawn:,} documents cut so that {len(granted)} cells are exact"
+    return facts
+
+
+def _given(given: dict[str, Any]) -> dict[str, str]:
+    seen = [f"{e['sequences']:,} sequences of {e['lock']}" for e in given.get("consumed", ())]
+    scale = f"{given['scale']} of the budget" if given.get("scale") else ""
+    if given.get("match_repetition"):
+        scale += f", from {given['scale']} of the documents, so that epochs are those of the whole"
+    return {"consumed": ", ".join(seen), "scale": scale}
 
 
 def _fates(documents: dict[str, Any]) -> str:
@@ -148,10 +281,35 @@ def _held_out(held: dict[str, Any]) -> str:
     return f"{documents:,} documents, {short(tokens)} tokens, never drawn" if documents else ""
 
 
-def _not_drawn(lock: Lock) -> str:
-    drawn = {cell["domain"] for cell in lock.cells if cell["granted"]}
-    left = sorted({cell["domain"] for cell in lock.cells if cell["supply_tokens"]} - drawn)
+def _not_drawn(phase: dict[str, Any]) -> str:
+    drawn = {cell["domain"] for cell in phase["cells"] if cell["granted"]}
+    left = sorted({cell["domain"] for cell in phase["cells"] if cell["supply_tokens"]} - drawn)
     return f"{', '.join(left)} (the recipe gives them no share)" if left else ""
+
+
+def _moved(cells: Sequence[dict[str, Any]]) -> str:
+    changed = [c for c in cells if c["wanted"] != c["granted"]]
+    changed.sort(key=lambda c: -abs(c["granted"] - c["wanted"]))
+    shown = [f"{c['domain']} {c['bucket']} {short(c['wanted'])} → {short(c['granted'])}" for c in changed]
+    return some(shown) + " (redistributed: the supply did not suffice)" if shown else ""
+
+
+def _over_cap(phase: dict[str, Any]) -> str:
+    raised = [c for c in phase["cells"] if c.get("raised")]
+    return some(f"{c['domain']} {c['bucket']} {c['epochs']:.2f} epochs, cap {c['raised']:g}" for c in raised)
+
+
+def _drift(cells: Sequence[dict[str, Any]]) -> str:
+    if not any("like" in c for c in cells):
+        return ""
+    before, now = sum(c["like"] for c in cells), _total(cells, "granted")
+    moves = []
+    for domain in dict.fromkeys(c["domain"] for c in cells):
+        mine = [c for c in cells if c["domain"] == domain]
+        moves.append(
+            f"{domain} {share(sum(c['like'] for c in mine), before)} → {share(_total(mine, 'granted'), now)} %"
+        )
+    return f"{before:,} → {now:,} tokens; {', '.join(moves)}"
 
 
 def _repeats(granted: Sequence[dict[str, Any]], tokens: int) -> str:
@@ -188,13 +346,14 @@ def census_table(census: Census) -> RenderableType:
     return table
 
 
-def where_next(recipe: Path, lock: Path, folder: Path) -> RenderableType:
+def where_next(recipe: Path, lock: Path, folders: Sequence[Path]) -> RenderableType:
     """Where the shards are, how to open them, and what to do next."""
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(no_wrap=True)
-    table.add_row("shards", str(folder))
+    for folder in folders:
+        table.add_row("shards", str(folder))
     table.add_row("lock", f"{lock} (commit it: it proves what came out)")
-    table.add_row("open", f'datasets.load_dataset("arrow", data_files="{folder}/*.arrow")')
+    table.add_row("open", f'datasets.load_dataset("arrow", data_files="{folders[0]}/*.arrow")')
     table.add_row("next", f"mixture verify {recipe}, or change the recipe and run again: no text is tokenized twice")
     return table

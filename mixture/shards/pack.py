@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mixture.engine import Engine, Progress, Task
 from mixture.errors import StoreError
 from mixture.lockfile import Lock
+from mixture.plan.context import add
+from mixture.plan.given import label
 from mixture.plan.make import Plan
-from mixture.recipe import Recipe
+from mixture.recipe import Recipe, bucket_names
 from mixture.shards.write import Geometry, record_path
 from mixture.storage import read_json, read_record
 from mixture.tokens.ingest import Store
@@ -27,23 +28,24 @@ class Packed:
     """The written stream.
 
     Attributes:
-        folder: holds the shards.
+        folders: hold the shards of each phase.
         lock: the completed lock.
         made: names of the shards that this run wrote.
     """
 
-    folder: Path
+    folders: tuple[Path, ...]
     lock: Lock
     made: tuple[str, ...]
 
 
-def geometry(recipe: Recipe, lock: Lock) -> Geometry:
-    """Return how a recipe's sequences are laid out."""
+def geometry(recipe: Recipe, lock: Lock, phase: int) -> Geometry:
+    """Return how the sequences of one of a recipe's phases are laid out."""
+    stream = lock.phases[phase]["stream"]
     return Geometry(
-        recipe.sequence.length,
+        stream["sequence_length"],
         recipe.packing,
-        tuple(lock.tokenizer["prefix"]),
-        tuple(lock.tokenizer["suffix"]),
+        tuple(stream["prefix"]),
+        tuple(stream["suffix"]),
         lock.tokenizer["vocabulary"],
         recipe.buckets,
     )
@@ -52,6 +54,12 @@ def geometry(recipe: Recipe, lock: Lock) -> Geometry:
 def shard_name(number: int, count: int) -> str:
     """Return a shard's file name."""
     return f"shard-{number:05d}-of-{count:05d}.arrow"
+
+
+def shards_folder(workspace: Workspace, lock: Lock, phase: int) -> Path:
+    """Return where the shards of one phase lie."""
+    found = lock.phases[phase]
+    return workspace.shards(label(lock.name, found["name"]), found["stream"]["digest"])
 
 
 def pack(
@@ -68,15 +76,16 @@ def pack(
     Raises:
         StoreError: the store lost a part, or shards came out other than the lock says.
     """
-    folder = workspace.shards(recipe.name, plan.digest)
-    tasks = list(_tasks(recipe, store, plan, folder))
-    missing = [task for task in tasks if not _is_whole(Path(task.arguments["target"]), plan.digest)]
-    total = sum(task.weight for task in tasks)
+    folders = tuple(shards_folder(workspace, plan.lock, n) for n in range(len(plan.phases)))
+    tasks = [list(_tasks(recipe, store, plan, n, folder)) for n, folder in enumerate(folders)]
+    every = [task for of_phase in tasks for task in of_phase]
+    missing = [task for task in every if not _is_whole(Path(task.arguments["target"]), task.arguments["plan_digest"])]
+    total = sum(task.weight for task in every)
     if missing:
         _check_store(store, engine)
     progress.start(
         "pack",
-        f"{len(missing)} of {len(tasks)} shards not whole yet",
+        f"{len(missing)} of {len(every)} shards not whole yet",
         "tokens",
         total,
         total - sum(task.weight for task in missing),
@@ -84,12 +93,14 @@ def pack(
     for task, _ in engine.run(missing):
         progress.advance(task.weight)
     progress.finish()
-    lock = _completed(recipe, plan.lock, [read_json(record_path(Path(task.arguments["target"]))) for task in tasks])
+    records = [[read_json(record_path(Path(task.arguments["target"]))) for task in of_phase] for of_phase in tasks]
+    phases = [_completed(recipe, phase, found) for phase, found in zip(plan.lock.phases, records, strict=True)]
+    lock = replace(plan.lock, phases=phases)
     if plan.lock.packed:
         _hold_to(plan.lock, lock, lock_path)
     else:
         lock.write(lock_path)
-    return Packed(folder, lock, tuple(Path(task.arguments["target"]).name for task in missing))
+    return Packed(folders, lock, tuple(Path(task.arguments["target"]).name for task in missing))
 
 
 def _check_store(store: Store, engine: Engine) -> None:
@@ -108,47 +119,53 @@ def _check_store(store: Store, engine: Engine) -> None:
         pass
 
 
-def _tasks(recipe: Recipe, store: Store, plan: Plan, folder: Path) -> list[Task]:
-    count = recipe.shard_count
-    fields = json.loads(json.dumps(asdict(geometry(recipe, plan.lock))))
-    tasks = []
+def _tasks(recipe: Recipe, store: Store, plan: Plan, phase: int, folder: Path) -> Iterator[Task]:
+    planned, stream = plan.phases[phase], plan.lock.phases[phase]["stream"]
+    length, count = stream["sequence_length"], stream["shards"]
+    size = stream["shard_sequences"] * length
+    fields = geometry(recipe, plan.lock, phase).to_json()
     for shard in range(count):
-        sequences = min(recipe.shard_sequences, recipe.sequences - shard * recipe.shard_sequences)
+        first, stop = shard * size, min((shard + 1) * size, stream["tokens"])
+        target = folder / shard_name(shard, count)
         arguments = {
-            "shard": shard,
-            "plan": str(plan.folder),
+            "plan": str(planned.folder),
+            "starts": list(planned.starts),
+            "first": first,
+            "stop": stop,
             "store": str(store.folder),
-            "target": str(folder / shard_name(shard, count)),
+            "target": str(target),
             "geometry": fields,
-            "plan_digest": plan.digest,
+            "plan_digest": planned.digest,
         }
-        weight = sequences * recipe.sequence.length
-        tasks.append(Task("mixture.shards.write:write_shard", arguments, weight, shard_name(shard, count)))
-    return tasks
+        yield Task("mixture.shards.write:write_shard", arguments, stop - first, target.name)
 
 
 def _is_whole(shard: Path, plan_digest: str) -> bool:
-    record = read_record(record_path(shard), *_KEPT, "plan", "cells", "rows")
+    record = read_record(record_path(shard), *_KEPT, "plan", "cells", "context", "rows")
     if record is None or record["plan"] != plan_digest:
         return False
     return shard.exists() and shard.stat().st_size == record["size"]
 
 
-def _completed(recipe: Recipe, lock: Lock, records: Sequence[dict[str, Any]]) -> Lock:
-    names = recipe.bucket_names
+def _completed(recipe: Recipe, phase: dict[str, Any], records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return a phase of the lock with its shards, and what they hold of each cell."""
     written: dict[tuple[str, str], int] = {}
+    context: dict[str, list[int]] = {}
     for record in records:
+        context = add(context, record["context"])
         for domain, tokens in record["cells"].items():
-            for bucket, count in zip(names, tokens, strict=True):
+            for bucket, count in zip(bucket_names(recipe.buckets.of(domain)), tokens, strict=True):
                 written[domain, bucket] = written.get((domain, bucket), 0) + count
-    cells = [cell | {"written": written.get((cell["domain"], cell["bucket"]), 0)} for cell in lock.cells]
+    cells = [cell | {"written": written.get((cell["domain"], cell["bucket"]), 0)} for cell in phase["cells"]]
     for cell in cells:
         if cell["written"] != cell["granted"]:
             raise StoreError(
                 f"cell {cell['domain']} {cell['bucket']}: {cell['written']:,} tokens written, {cell['granted']:,} "
                 "granted; the plan and the shards do not belong together: remove both and run again"
             )
-    return replace(lock, shards=[{name: record[name] for name in _KEPT} for record in records], cells=cells)
+    shards = [{name: record[name] for name in _KEPT} for record in records]
+    whole_context = phase["context"] | {"shards": dict(sorted(context.items()))}
+    return phase | {"cells": cells, "context": whole_context, "shards": shards}
 
 
 def _hold_to(before: Lock, now: Lock, lock_path: Path) -> None:

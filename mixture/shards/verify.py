@@ -8,7 +8,7 @@ exact (law 2), no document more often than its cap (law 6), and no token of a co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from mixture.engine import Engine, Progress, Task
 from mixture.errors import StoreError, VerifyError
 from mixture.hashing import file_digest
 from mixture.lockfile import Lock
-from mixture.recipe import Recipe
+from mixture.plan.cells import Grid
+from mixture.recipe import Recipe, bucket_names
 from mixture.shards.pack import geometry
 from mixture.shards.write import Geometry, hash_rows, record_path, sum_cells
 from mixture.storage import explain, read_record
@@ -45,23 +46,30 @@ class Verified:
     most_copies: int
 
 
-def verify(recipe: Recipe, lock: Lock, folder: Path, engine: Engine, progress: Progress) -> Verified:
+def verify(recipe: Recipe, lock: Lock, folders: Sequence[Path], engine: Engine, progress: Progress) -> Verified:
     """Check every shard against its lock, and the laws over all of them.
+
+    Args:
+        recipe: as it was packed.
+        lock: what came out.
+        folders: where the shards of each phase lie.
+        engine: where tasks run.
+        progress: told of tokens.
 
     Raises:
         VerifyError: names the shard, the row and the cell that fail.
     """
     if not lock.packed:
         raise VerifyError(f"the lock of {lock.name!r} lists no shards yet; run `mixture pack` first")
-    fields = asdict(geometry(recipe, lock))
     tasks = [
         Task(
             "mixture.shards.verify:check_shard",
-            {"path": str(folder / s["shard"]), "facts": s, "geometry": fields},
+            {"path": str(folder / s["shard"]), "facts": s, "geometry": geometry(recipe, lock, number).to_json()},
             s["tokens"],
-            s["shard"],
+            f"{number} {s['shard']}",
         )
-        for s in lock.shards
+        for number, (phase, folder) in enumerate(zip(lock.phases, folders, strict=True))
+        for s in phase["shards"]
     ]
     progress.start("verify", f"{len(tasks)} shards against their lock", "tokens", sum(task.weight for task in tasks), 0)
     reports: dict[str, dict[str, Any]] = {}
@@ -69,9 +77,11 @@ def verify(recipe: Recipe, lock: Lock, folder: Path, engine: Engine, progress: P
         reports[task.label] = report
         progress.advance(task.weight)
     progress.finish()
-    _check_cells(recipe, lock, list(reports.values()))
-    documents, most = _check_copies(recipe, folder, lock)
-    return Verified(len(tasks), sum(task.weight for task in tasks), len(lock.cells), documents, most)
+    for number, phase in enumerate(lock.phases):
+        _check_cells(recipe, phase, [r for label, r in reports.items() if label.startswith(f"{number} ")])
+    documents, most = _check_copies(recipe, folders, lock)
+    cells = sum(len(phase["cells"]) for phase in lock.phases)
+    return Verified(len(tasks), sum(task.weight for task in tasks), cells, documents, most)
 
 
 def check_shard(path: str, facts: dict[str, Any], geometry: dict[str, Any]) -> dict[str, Any]:
@@ -143,7 +153,8 @@ def _cell_at(batch: pa.RecordBatch, row: int, column: int, how: Geometry) -> str
     """Name the cell of the document that stands at a place, if the spans still tell."""
     for span in batch.column("spans")[row].as_py() or ():
         if span["start"] <= column < span["stop"]:
-            bucket = int(np.searchsorted(np.array(how.edges), span["doc_length"], side="right"))
+            edges = how.buckets.of(span["domain"])
+            bucket = bucket_names(edges)[int(np.searchsorted(np.array(edges), span["doc_length"], side="right"))]
             return f" (domain {span['domain']}, bucket {bucket}, document {span['doc_id'].hex()})"
     return ""
 
@@ -180,16 +191,16 @@ def _batch_cells(batch: pa.RecordBatch, how: Geometry) -> dict[str, list[int]]:
     coded = spans.field("domain").dictionary_encode()
     size = (spans.field("stop").to_numpy() - spans.field("start").to_numpy()).astype(np.int64)
     domain = coded.indices.to_numpy().astype(np.int64)
-    return sum_cells(domain, coded.dictionary.to_pylist(), spans.field("doc_length").to_numpy(), size, how.edges)
+    return sum_cells(domain, coded.dictionary.to_pylist(), spans.field("doc_length").to_numpy(), size, how.buckets)
 
 
-def _check_cells(recipe: Recipe, lock: Lock, reports: Sequence[dict[str, Any]]) -> None:
+def _check_cells(recipe: Recipe, phase: dict[str, Any], reports: Sequence[dict[str, Any]]) -> None:
     written: dict[tuple[str, str], int] = {}
     for report in reports:
         for domain, tokens in report["cells"].items():
-            for bucket, count in zip(recipe.bucket_names, tokens, strict=True):
+            for bucket, count in zip(bucket_names(recipe.buckets.of(domain)), tokens, strict=True):
                 written[domain, bucket] = written.get((domain, bucket), 0) + count
-    quota = {(cell["domain"], cell["bucket"]): cell["granted"] for cell in lock.cells}
+    quota = {(cell["domain"], cell["bucket"]): cell["granted"] for cell in phase["cells"]}
     for cell in sorted(quota.keys() | {name for name, count in written.items() if count}):
         if written.get(cell, 0) != quota.get(cell, 0):
             raise VerifyError(
@@ -197,13 +208,17 @@ def _check_cells(recipe: Recipe, lock: Lock, reports: Sequence[dict[str, Any]]) 
                 f"{quota.get(cell, 0):,} (law 2: every quota exact)"
             )
     total = sum(written.values())
-    if total != lock.stream["tokens"]:
-        raise VerifyError(f"the shards hold {total:,} tokens, the budget is {lock.stream['tokens']:,} (law 2)")
+    if total != phase["stream"]["tokens"]:
+        raise VerifyError(f"the shards hold {total:,} tokens, the budget is {phase['stream']['tokens']:,} (law 2)")
 
 
-def _check_copies(recipe: Recipe, folder: Path, lock: Lock) -> tuple[int, int]:
-    """Check that no document appears above its cap, and that no token of a copy was written twice."""
-    frames = [_spans(folder / shard["shard"]) for shard in lock.shards]
+def _check_copies(recipe: Recipe, folders: Sequence[Path], lock: Lock) -> tuple[int, int]:
+    """Check that no document appears above its cap, and that no token of a copy was written twice, over all phases."""
+    frames = [
+        _spans(folder / shard["shard"])
+        for phase, folder in zip(lock.phases, folders, strict=True)
+        for shard in phase["shards"]
+    ]
     spans = pl.concat(frames)
     key = ["domain", "doc_id", "copy"]
     ordered = spans.sort([*key, "doc_offset"])
@@ -217,18 +232,35 @@ def _check_copies(recipe: Recipe, folder: Path, lock: Lock) -> tuple[int, int]:
             f"written twice, again in {row['shard']}, row {row['row']}"
         )
     copies = spans.group_by(["domain", "doc_id"]).agg(
-        pl.col("copy").n_unique(), pl.col("shard").first(), pl.col("row").first()
+        pl.col("copy").n_unique(),
+        pl.col("copy").max().alias("last"),
+        pl.col("doc_length").first(),
+        pl.col("shard").first(),
+        pl.col("row").first(),
     )
     if recipe.duplicates == "keep-first":
-        caps = {name: recipe.mix.of(name).max_epochs or recipe.mix.max_epochs for name in copies["domain"].unique()}
-        over = copies.filter(pl.col("copy") > pl.col("domain").replace_strict(caps, return_dtype=pl.UInt32))
-        if len(over):
-            row = over.row(0, named=True)
-            raise VerifyError(
-                f"document {row['doc_id'].hex()} of {row['domain']} appears {row['copy']} times, its cap is "
-                f"{caps[row['domain']]} (law 6), first in {row['shard']}, row {row['row']}"
-            )
+        _check_caps(recipe, lock, copies)
     return len(copies), int(str(copies["copy"].max() or 0))
+
+
+def _check_caps(recipe: Recipe, lock: Lock, copies: pl.DataFrame) -> None:
+    domains = sorted(copies["domain"].unique())
+    grid = Grid.of(domains, recipe.buckets)
+    caps = dict.fromkeys(grid.names, 0)
+    for phase in lock.phases:
+        for cell in phase["cells"]:
+            caps[cell["domain"], cell["bucket"]] = max(caps.get((cell["domain"], cell["bucket"]), 0), cell["cap"])
+    # Copies are numbered from the first appearance on, in earlier runs too.
+    codes = np.searchsorted(np.array(domains), copies["domain"].to_numpy())
+    cell = grid.cell(codes, copies["doc_length"].to_numpy())
+    most = np.array([caps[name] for name in grid.names])[cell]
+    over = np.flatnonzero(copies["last"].to_numpy() + 1 > most)
+    if len(over):
+        row = copies.row(int(over[0]), named=True)
+        raise VerifyError(
+            f"document {row['doc_id'].hex()} of {row['domain']} appears {row['last'] + 1} times, its cap is "
+            f"{most[over[0]]} (law 6), first in {row['shard']}, row {row['row']}"
+        )
 
 
 def _spans(shard: Path) -> pl.DataFrame:
@@ -241,7 +273,7 @@ def _spans(shard: Path) -> pl.DataFrame:
             spans = lists.flatten()
             rows = np.repeat(np.arange(row, row + len(lists)), np.diff(lists.offsets.to_numpy()))
             size = spans.field("stop").to_numpy() - spans.field("start").to_numpy()
-            columns = {name: spans.field(name) for name in ("domain", "doc_id", "doc_offset", "copy")}
+            columns = {name: spans.field(name) for name in ("domain", "doc_id", "doc_offset", "doc_length", "copy")}
             tables.append(pa.table(columns | {"size": size.astype(np.int64), "row": rows}))
             row += len(lists)
     frame = pl.from_arrow(pa.concat_tables(tables))

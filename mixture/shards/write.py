@@ -21,7 +21,10 @@ import xxhash
 from mixture import schemas
 from mixture.hashing import id_array, id_words
 from mixture.pack import Ints, Pieces, packing
-from mixture.plan.make import read_rows
+from mixture.plan.cells import Grid
+from mixture.plan.context import as_rows, context_sums
+from mixture.plan.slices import read_stretch
+from mixture.recipe import Buckets
 from mixture.storage import publish, write_json
 from mixture.tokens.ingest import part_path
 from mixture.tokens.store import OpenPart, Tokens, open_part
@@ -40,7 +43,7 @@ class Geometry:
         prefix: ids before each document.
         suffix: ids after it.
         n_vocab: ids of the vocabulary.
-        edges: edges between length buckets.
+        buckets: edges between length buckets.
     """
 
     length: int
@@ -48,7 +51,7 @@ class Geometry:
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
     n_vocab: int
-    edges: tuple[int, ...]
+    buckets: Buckets
 
     @property
     def token(self) -> pa.DataType:
@@ -60,11 +63,16 @@ class Geometry:
         """Schema of the shard."""
         return schemas.shard(self.token, self.length, prefix=len(self.prefix), suffix=len(self.suffix))
 
+    def to_json(self) -> dict[str, Any]:
+        """Return what a task carries."""
+        fields = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
+        return fields | {"buckets": {"default": list(self.buckets.default), "domains": dict(self.buckets.domains)}}
+
     @staticmethod
     def from_json(fields: dict[str, Any]) -> Geometry:
         """Read what a task carries."""
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
-        return Geometry(**values)
+        return Geometry(**values | {"buckets": Buckets.model_validate(fields["buckets"])})
 
 
 @dataclass(frozen=True)
@@ -104,23 +112,32 @@ def _coded(column: pa.ChunkedArray) -> tuple[Ints, pa.Array]:
 
 
 def write_shard(
-    shard: int, plan: str, store: str, target: str, geometry: dict[str, Any], plan_digest: str
+    plan: str,
+    starts: list[int],
+    first: int,
+    stop: int,
+    store: str,
+    target: str,
+    geometry: dict[str, Any],
+    plan_digest: str,
 ) -> dict[str, Any]:
     """Task: write one shard and its record.
 
     Args:
-        shard: its number.
         plan: folder of the plan.
+        starts: where its slices begin in the stream.
+        first: position of the shard's first token in the stream.
+        stop: past its last.
         store: folder of the token store.
         target: the shard's file.
         geometry: `Geometry` as a mapping.
         plan_digest: names the plan in the record.
     """
     how = Geometry.from_json(geometry)
-    rows = ShardRows.of(read_rows(Path(plan), shard))
+    rows = ShardRows.of(read_stretch(Path(plan), starts, first, stop))
     pieces = packing(how.packing)(rows.doc_stop - rows.doc_start, how.length)
     parts = [open_part(part_path(Path(store), name)) for name in rows.parts]
-    starts = _document_starts(rows, parts)
+    own_starts = _document_starts(rows, parts)
     sequences = int(pieces.sequence[-1]) + 1 if len(pieces.sequence) else 0
     per_batch = max(1, _BATCH_TOKENS // how.length)
     # One room for the tokens of all batches: fresh pages cost as much as filling them.
@@ -128,12 +145,12 @@ def write_shard(
     row_hashes: list[str] = []
     path = Path(target)
     with publish(path) as out, pa.ipc.new_file(pa.PythonFile(out, "w"), how.schema) as writer:
-        for first in range(0, sequences, per_batch):
-            stop = min(first + per_batch, sequences)
-            chosen = _between(pieces, first, stop)
-            tokens = room[: (stop - first) * how.length]
-            _copy(rows, parts, starts, chosen, tokens, how)
-            batch = _batch(rows, chosen, tokens, stop - first, how)
+        for low in range(0, sequences, per_batch):
+            high = min(low + per_batch, sequences)
+            chosen = _between(pieces, low, high)
+            tokens = room[: (high - low) * how.length]
+            _copy(rows, parts, own_starts, chosen, tokens, how)
+            batch = _batch(rows, chosen, tokens, high - low, how)
             writer.write_batch(batch)
             row_hashes += hash_rows(batch)
     record = {
@@ -144,6 +161,7 @@ def write_shard(
         "size": out.size,
         "hash": out.digest,
         "cells": _cells(rows, pieces, how),
+        "context": _context(rows, pieces),
         "rows": row_hashes,
     }
     write_json(record_path(path), record)
@@ -242,16 +260,22 @@ def hash_rows(batch: pa.RecordBatch) -> list[str]:
 
 def _cells(rows: ShardRows, pieces: Pieces, how: Geometry) -> dict[str, list[int]]:
     """Return the tokens written of each domain, by bucket."""
-    return sum_cells(
-        rows.domain[pieces.row], rows.domains.to_pylist(), rows.doc_length[pieces.row], pieces.size, how.edges
-    )
+    domain, length = rows.domain[pieces.row], rows.doc_length[pieces.row]
+    return sum_cells(domain, rows.domains.to_pylist(), length, pieces.size, how.buckets)
 
 
-def sum_cells(
-    domain: Ints, domains: list[str], doc_length: Ints, size: Ints, edges: tuple[int, ...]
-) -> dict[str, list[int]]:
+def _context(rows: ShardRows, pieces: Pieces) -> dict[str, list[int]]:
+    """Count the tokens of each domain by what stands before them of their document in the same sequence."""
+    begin = rows.doc_start[pieces.row] + pieces.offset
+    length = rows.doc_length[pieces.row]
+    start, stop = np.clip(begin, 0, length), np.clip(begin + pieces.size, 0, length)
+    domains = rows.domains.to_pylist()
+    return as_rows(context_sums(rows.domain[pieces.row], start, stop, len(domains)), domains)
+
+
+def sum_cells(domain: Ints, domains: list[str], doc_length: Ints, size: Ints, buckets: Buckets) -> dict[str, list[int]]:
     """Sum spans by cell: tokens of each domain, one number per bucket, shortest first."""
-    buckets = len(edges) + 1
-    cell = domain * buckets + np.searchsorted(np.array(edges, np.int64), doc_length, side="right")
-    sums = np.bincount(cell, size, len(domains) * buckets).astype(np.int64).reshape(len(domains), buckets)
-    return {name: sums[number].tolist() for number, name in enumerate(domains) if sums[number].any()}
+    grid = Grid.of(domains, buckets)
+    sums = np.bincount(grid.cell(domain, doc_length), size, grid.size).astype(np.int64)
+    parts = {name: sums[grid.span(number)] for number, name in enumerate(domains)}
+    return {name: part.tolist() for name, part in parts.items() if part.any()}

@@ -12,7 +12,7 @@ from typing import Any
 
 from mixture.errors import TokenizerError
 from mixture.hashing import fingerprint
-from mixture.recipe import TokenizerSpec
+from mixture.recipe.sources import TokenizerSpec
 from mixture.tokens.backends import MAX_VOCAB, Backend, Unsupported, read_vocabulary
 from mixture.tokens.seams import LINE, PREFIXED_WORD, WORD
 

@@ -19,7 +19,7 @@ import xxhash
 
 from mixture.errors import TokenizerError
 from mixture.hashing import fingerprint
-from mixture.recipe import TokenizerSpec
+from mixture.recipe.sources import TokenizerSpec
 from mixture.tokens.backends import MAX_VOCAB, Backend, Panic, Unsupported, no_panic, read_vocabulary
 from mixture.tokens.seams import LINE
 

@@ -23,7 +23,7 @@ from mixture.errors import TokenizerError
 from mixture.tokens.seams import Cut, encode_long
 
 if TYPE_CHECKING:
-    from mixture.recipe import TokenizerSpec
+    from mixture.recipe.sources import TokenizerSpec
 
 U32 = npt.NDArray[np.uint32]
 I64 = npt.NDArray[np.int64]

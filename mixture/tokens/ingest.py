@@ -16,23 +16,22 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from mixture import corpus, schemas
-from mixture.corpus.documents import Chunk, InputFile, Reading
+from mixture import schemas
+from mixture.corpus.documents import Chunk, InputFile
 from mixture.engine import Engine, Progress, Task
 from mixture.errors import EngineMismatchError, InputError, StoreError, some
 from mixture.hashing import document_ids, fingerprint, id_words
-from mixture.recipe import Recipe, Source, TokenizerSpec
+from mixture.recipe import Recipe
+from mixture.recipe.sources import Source, TokenizerSpec
 from mixture.storage import read_json, write_json
 from mixture.storage import read_record as read_json_record
 from mixture.tokens import tokenizer as tokenizers
 from mixture.tokens.inputs import Unit, find, reading
 from mixture.tokens.separators import frame
+from mixture.tokens.shares import read_reading, readers, unit_chunks, write_reading
 from mixture.tokens.store import PartFiles, read_parquet, read_record, widest, write_parquet, write_part
 from mixture.workspace import Workspace
 
-#: Readers of one compressed file: each decompresses all of it, so more would only heat the room.
-_MOST_READERS = 8
-_BYTES_PER_READER = 128 << 20
 _SAMPLES = 5
 
 
@@ -123,7 +122,8 @@ def tokenize(recipe: Recipe, workspace: Workspace, engine: Engine, progress: Pro
     units = find(recipe, workspace, engine)
     tokenizer = _load(recipe.tokenizer.model_dump_json(), str(workspace.data), "auto")
     # A separator that the vocabulary lacks is better found now than after the corpus is tokenized.
-    frame(tokenizer, recipe.sequence.separator)
+    for phase in recipe.all_phases():
+        frame(tokenizer, phase.sequence.separator)
     if tokenizer.notice:
         progress.say(tokenizer.notice)
     mismatch = workspace.store(tokenizer.fingerprint) / "mismatch.json"
@@ -180,7 +180,7 @@ def _tasks(
     recipe: Recipe, workspace: Workspace, unit: Unit, folder: Path, choice: Literal["auto", "reference"]
 ) -> Iterator[Task]:
     how = reading(recipe, unit.source, workspace)
-    count = _readers(unit, how)
+    count = readers(unit, how)
     for start in range(count):
         arguments = {
             "spec": recipe.tokenizer.model_dump_json(),
@@ -188,27 +188,13 @@ def _tasks(
             "choice": choice,
             "format": unit.source.format,
             "files": [[f.name, str(f.path), f.size, f.digest] for f in unit.files],
-            "reading": json.dumps(how.__dict__),
+            "reading": write_reading(how),
             "folder": str(folder / unit.key),
             "start": start,
             "step": count,
         }
         label = unit.label + (f" ({start + 1} of {count})" if count > 1 else "")
         yield Task("mixture.tokens.ingest:tokenize_chunks", arguments, max(1, unit.size // count), label)
-
-
-def _readers(unit: Unit, how: Reading) -> int:
-    """Return how many tasks share a unit: one a chunk where chunks can be sought, else a few that all decompress."""
-    if len(unit.files) > 1:
-        return 1
-    chunks = _chunks(unit.source.format, unit.files[0], how)
-    if chunks is not None:
-        return max(1, chunks)
-    return max(1, min(_MOST_READERS, -(-unit.size // _BYTES_PER_READER)))
-
-
-#: Counting the chunks of a Parquet file opens it; a run asks twice.
-_chunks = functools.lru_cache(maxsize=1 << 16)(corpus.chunks)
 
 
 def _columns_key(columns: Sequence[str]) -> str:
@@ -243,12 +229,12 @@ def tokenize_chunks(  # noqa: PLR0913, PLR0917 - a task's whole world travels in
     step: int,
 ) -> dict[str, Any]:
     """Task: read chunks start, start+step, … of a unit and publish a part for each that is not whole yet."""
-    how = _reading(reading)
+    how = read_reading(reading)
     inputs = [InputFile(name, Path(path), size, digest) for name, path, size, digest in files]
     tokenizer = _load(spec, data, choice)
     columns = _columns_key(how.columns)
     report: dict[str, Any] = {"chunks": [], "rejected": {}, "samples": []}
-    for index, chunks in _unit_chunks(format, inputs, how, start, step):
+    for index, chunks in unit_chunks(format, inputs, how, start, step):
         part = PartFiles(Path(folder), index)
         record = read_record(part) or _store_chunks(part, chunks, inputs, tokenizer)
         if columns and not part.columns(columns).exists():
@@ -262,28 +248,6 @@ def tokenize_chunks(  # noqa: PLR0913, PLR0917 - a task's whole world travels in
     for key in dict.fromkeys(["", columns]):
         write_json(_mark(Path(folder), start, step, key), {"chunks": report["chunks"]})
     return report
-
-
-def _reading(text: str) -> Reading:
-    fields = json.loads(text)
-    fields["columns"] = tuple(fields["columns"])
-    fields["options"] = tuple((k, v) for k, v in fields["options"])
-    return Reading(**fields)
-
-
-def _unit_chunks(
-    format: str,  # noqa: A002
-    files: Sequence[InputFile],
-    how: Reading,
-    start: int,
-    step: int,
-) -> Iterator[tuple[int, list[tuple[int, Chunk]]]]:
-    """Yield (part, [(file, chunk), …]): a large file gives a part for each chunk, many small ones give one part."""
-    if len(files) == 1:
-        for chunk in corpus.read(format, files[0], how, start, step):
-            yield chunk.index, [(0, chunk)]
-    else:
-        yield 0, [(n, chunk) for n, file in enumerate(files) for chunk in corpus.read(format, file, how)]
 
 
 def _store_chunks(
@@ -379,7 +343,7 @@ def _parts(
     columns = _columns_key(how.columns)
     first = np.zeros(len(unit.files), np.int64)
     count = 0
-    steps = _readers(unit, how)
+    steps = readers(unit, how)
     for start in range(steps):
         mark = _mark(folder / unit.key, start, steps, columns)
         count += len((read_json_record(mark, "chunks") or {"chunks": ()})["chunks"])

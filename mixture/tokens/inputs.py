@@ -16,7 +16,8 @@ from mixture.corpus.documents import CHUNK_BYTES, InputFile, Reading
 from mixture.engine import Engine, Task
 from mixture.errors import InputError
 from mixture.hashing import file_digest, fingerprint
-from mixture.recipe import Recipe, Source
+from mixture.recipe import Recipe
+from mixture.recipe.sources import Source
 from mixture.storage import Found, expand, explain, locate, read_record, write_json
 from mixture.workspace import Workspace
 
@@ -37,11 +38,18 @@ class Unit:
     """Files of one source that are read together: one large file, or many small ones.
 
     `key` names their content and how it is read; it is the unit's folder in the store.
+    `origins` are, where the documents were joined from rows of other files (see `join`), the files in which they begin.
     """
 
     source: Source
     files: tuple[InputFile, ...]
     key: str
+    origins: tuple[InputFile, ...] = ()
+
+    @property
+    def named(self) -> tuple[InputFile, ...]:
+        """The files of the corpus that a stored document's `input` counts."""
+        return self.origins or self.files
 
     @property
     def size(self) -> int:
@@ -81,7 +89,7 @@ def find(recipe: Recipe, workspace: Workspace, engine: Engine) -> tuple[Unit, ..
         InputError: a file is missing or unreadable, or a pattern matches nothing.
     """
     found = [(source, file) for source in recipe.sources for file in _files(source, workspace)]
-    digests = _hash([file.path for source, file in found if source.hub is None], workspace, engine)
+    digests = content_hashes([file.path for source, file in found if source.hub is None], workspace, engine)
     units: list[Unit] = []
     for source in recipe.sources:
         files = [_input_file(source, file, digests) for owner, file in found if owner is source]
@@ -155,8 +163,12 @@ def hash_files(paths: Sequence[str]) -> list[str]:
     return digests
 
 
-def _hash(places: Sequence[Path], workspace: Workspace, engine: Engine) -> dict[Path, tuple[int, str]]:
-    """Return (bytes, content hash) of each file, and of each file inside each folder."""
+def content_hashes(places: Sequence[Path], workspace: Workspace, engine: Engine) -> dict[Path, tuple[int, str]]:
+    """Return (bytes, content hash) of each file, and of each file inside each folder; ask each file once.
+
+    Raises:
+        InputError: a file is missing or unreadable.
+    """
     seen: dict[str, list[Any]] = read_record(workspace.seen_inputs) or {}
     stamps: dict[Path, list[Any]] = {}
     for place in places:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mixture.errors import TokenizerError
-from mixture.recipe import Separator
+from mixture.recipe.sources import Separator
 from mixture.tokens.tokenizer import Tokenizer
 
 

@@ -97,12 +97,28 @@ def write_part(
     return record
 
 
-def write_parquet(path: Path, table: pa.Table) -> None:
-    """Publish a table as Parquet, with a checksum of each page."""
+#: Columns in which hardly a value comes twice: a dictionary of them only costs time.
+_DISTINCT = frozenset({"doc_id", "row", "token_offset", "input_row", "position", "doc_stop"})
+
+
+def parquet_options(names: Sequence[str]) -> dict[str, Any]:
+    """Return how tables of the work directory are written: a checksum of each page, ids as they are.
+
+    Ids are hashes: compressing them saves nothing, and reading them back takes five times as long.
+    """
+    return {
+        "compression": {name: "none" if name == "doc_id" else "zstd" for name in names},
+        "compression_level": {name: 1 for name in names if name != "doc_id"},
+        "use_dictionary": [name for name in names if name not in _DISTINCT],
+        "write_page_checksum": True,
+    }
+
+
+def write_parquet(path: Path, table: pa.Table, *, group_rows: int | None = None) -> None:
+    """Publish a table as Parquet; see `parquet_options`."""
     with publish(path) as out:
-        pq.write_table(
-            table, pa.PythonFile(out, "w"), compression="zstd", compression_level=1, write_page_checksum=True
-        )
+        options = parquet_options(table.column_names)
+        pq.write_table(table, pa.PythonFile(out, "w"), row_group_size=group_rows, **options)
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

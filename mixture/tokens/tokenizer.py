@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from mixture.errors import TokenizerError
 from mixture.hashing import U64
-from mixture.recipe import TokenizerSpec
+from mixture.recipe.sources import TokenizerSpec
 from mixture.tokens import hard, parity
 from mixture.tokens.backends import BACKENDS, I64, U32, Backend, Panic, Unsupported, no_panic, version
 from mixture.tokens.engine import Engine

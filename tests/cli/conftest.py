@@ -46,7 +46,7 @@ class Said:
     @property
     def hashes(self) -> list[str]:
         assert self.code == 0, self.err
-        return [shard["hash"] for shard in self.json["shards"]]
+        return [shard["hash"] for shard in self.json["phases"][0]["shards"]]
 
 
 class Shop(Kitchen):

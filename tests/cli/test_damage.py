@@ -181,7 +181,7 @@ def test_a_store_part_cut_grown_or_gone_is_made_again(made: Made, damage: Callab
     made.again()
 
 
-DERIVED = ["part-*.documents.parquet", "part-*.columns-*.parquet", "index.parquet", "plans/*/shard-00001.parquet"]
+DERIVED = ["part-*.documents.parquet", "part-*.columns-*.parquet", "index.parquet", "plans/*/slice-00000.parquet"]
 
 
 @pytest.mark.parametrize("pattern", DERIVED)
@@ -264,7 +264,7 @@ def test_verify_before_pack_says_what_is_missing(shop: Shop) -> None:
 @pytest.mark.parametrize("command", ["verify", "report", "run", "plan"])
 def test_a_lock_edited_by_hand_is_refused(made: Made, command: str) -> None:
     lock = json.loads(_lock(made).read_bytes())
-    lock["made"]["stream"]["tokens"] += 1
+    lock["made"]["phases"][0]["stream"]["tokens"] += 1
     _lock(made).write_text(json.dumps(lock))
     words = ("small.lock.json: its content does not match its fingerprint", "edited or damaged", "from git")
     made.refused(made.call(command, "small.yaml"), *words)

@@ -21,8 +21,8 @@ def _exact(shop: Shop, **changes: Any) -> dict[str, Any]:
     said = shop.run()
     assert said.code == 0, said.err
     made: dict[str, Any] = said.json
-    assert all(cell["written"] == cell["granted"] for cell in made["cells"])
-    assert sum(cell["written"] for cell in made["cells"]) == made["stream"]["tokens"]
+    assert all(cell["written"] == cell["granted"] for cell in made["phases"][0]["cells"])
+    assert sum(cell["written"] for cell in made["phases"][0]["cells"]) == made["phases"][0]["stream"]["tokens"]
     for command in ("report", "bucket", "tokenize", "plan", "pack"):
         assert shop.call(command, "small.yaml", "-j", "1").code == 0
     return made
@@ -40,20 +40,20 @@ def test_a_corpus_of_one_document(shop: Shop) -> None:
 
 def test_a_document_longer_than_the_whole_budget_is_cut(shop: Shop) -> None:
     made = _one(shop, 100_000, budget=1024)
-    assert [cell["cut"] for cell in made["cells"] if cell["granted"]] == [True]
+    assert [cell["cut"] for cell in made["phases"][0]["cells"] if cell["granted"]] == [True]
 
 
 def test_a_sequence_longer_than_any_document(shop: Shop) -> None:
     shop.corpus(DOCS)
     made = _exact(shop, length=16384, budget=32768, shard_tokens=16384)
-    assert made["stream"]["sequences"] == 2
+    assert made["phases"][0]["stream"]["sequences"] == 2
 
 
 @pytest.mark.parametrize("buckets", ["1, 2, 3", "1M, 2M", ""])
 def test_documents_all_shorter_or_all_longer_than_the_edges_or_no_edges(shop: Shop, buckets: str) -> None:
     shop.corpus(DOCS)
     made = _exact(shop, buckets=buckets)
-    assert len({cell["bucket"] for cell in made["cells"] if cell["granted"]}) == 1
+    assert len({cell["bucket"] for cell in made["phases"][0]["cells"] if cell["granted"]}) == 1
 
 
 @pytest.mark.parametrize("seed", [0, -1, -(10**30), 10**30, 2**64])
@@ -66,10 +66,10 @@ def test_domains_of_any_name(shop: Shop) -> None:
     names = ("two words", "ünïcödé 漢字", "🙂", "a'b\"c", "no", "null", "a/b", "<4K", "x" * 300, "[bold]", "tab\there")
     shop.corpus([Document(f"{number} {d.text}", names[number % len(names)]) for number, d in enumerate(DOCS * 2)])
     made = _exact(shop)
-    assert {cell["domain"] for cell in made["cells"]} == set(names)
+    assert {cell["domain"] for cell in made["phases"][0]["cells"]} == set(names)
     shares = {name: {"share": round(1 / 11, 9) if name != "🙂" else 1 - 10 * round(1 / 11, 9)} for name in names}
     made = _exact(shop, domains=orjson.dumps(shares).decode(), max_epochs=50)
-    assert {cell["domain"] for cell in made["cells"] if cell["granted"]} == set(names)
+    assert {cell["domain"] for cell in made["phases"][0]["cells"] if cell["granted"]} == set(names)
 
 
 def test_carried_columns_of_other_types_in_other_files_are_all_kept(shop: Shop) -> None:
@@ -129,7 +129,7 @@ def test_the_same_file_in_two_sources_counts_once(shop: Shop) -> None:
     sources = "\n".join(shop.source("jsonl", "data/a.jsonl", name=name, domain=name) for name in ("one", "two"))
     made = _exact(shop, sources=sources)
     assert made["documents"]["duplicates"] == len(DOCS)
-    assert {cell["domain"] for cell in made["cells"]} == {"one"}
+    assert {cell["domain"] for cell in made["phases"][0]["cells"]} == {"one"}
 
 
 BIG = 100_000_000
@@ -154,4 +154,4 @@ def test_a_document_of_100_mb_takes_less_than_2_gib(shop: Shop) -> None:
     unit = 1 if sys.platform == "darwin" else 1024
     assert int(done.stderr.split()[-1]) * unit < 2 << 30
     made = orjson.loads(done.stdout)
-    assert made["stream"]["tokens"] == 50_000_000 // 32768 * 32768
+    assert made["phases"][0]["stream"]["tokens"] == 50_000_000 // 32768 * 32768

@@ -47,7 +47,7 @@ def test_another_current_directory_and_relative_places_give_the_same_shards(shop
         "run", up, "--data", "../..", "--work", "w", "--lock", "l/x.json", "-j", "1", "--json", at=elsewhere
     )
     assert said.hashes == first.hashes
-    assert Path(said.json["shards_folder"]).is_relative_to(elsewhere / "w")
+    assert Path(said.json["shards_folders"][0]).is_relative_to(elsewhere / "w")
     assert (elsewhere / "l/x.json").read_bytes() == (shop.root / "small.lock.json").read_bytes()
     verified = shop.call("verify", up, "--work", "w", "--lock", "l/x.json", "-j", "1", at=elsewhere)
     assert verified.code == 0

@@ -34,8 +34,8 @@ def test_the_largest_feasible_budget_works_and_one_sequence_more_fails(shop: Sho
     shop.stock(**({"budget": largest} | changes))
     done = shop.run()
     assert done.code == 0, done.err
-    assert done.json["stream"]["tokens"] == largest
-    assert all(cell["written"] == cell["granted"] for cell in done.json["cells"])
+    assert done.json["phases"][0]["stream"]["tokens"] == largest
+    assert all(cell["written"] == cell["granted"] for cell in done.json["phases"][0]["cells"])
     shop.stock(**({"budget": largest + 512} | changes))
     shop.refused(shop.run(), f"the recipe wants of {largest + 512:,} tokens", f"budget: {largest} (the largest")
 

@@ -153,7 +153,7 @@ def test_a_killed_worker_costs_time_but_changes_nothing(
         _awake(shop)
         out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert [shard["hash"] for shard in json.loads(out)["shards"]] == expected
+    assert [shard["hash"] for shard in json.loads(out)["phases"][0]["shards"]] == expected
 
 
 def test_workers_killed_again_and_again_end_in_one_sentence(
@@ -189,7 +189,7 @@ def test_a_second_run_at_once_names_the_first_and_touches_nothing(
         _awake(shop)
         out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert [shard["hash"] for shard in json.loads(out)["shards"]] == expected
+    assert [shard["hash"] for shard in json.loads(out)["phases"][0]["shards"]] == expected
 
 
 def test_a_run_in_use_by_who_knows_whom_is_still_refused(shop: Shop) -> None:

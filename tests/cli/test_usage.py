@@ -187,7 +187,7 @@ def test_the_quick_start_runs(shop: Shop) -> None:
     shop.call("init", "new.yaml")
     said = shop.run(recipe="new.yaml")
     assert said.code == 0, said.err
-    assert said.json["stream"]["tokens"] == 6_000_000 // 16384 * 16384
+    assert said.json["phases"][0]["stream"]["tokens"] == 6_000_000 // 16384 * 16384
 
 
 def test_init_with_sources_writes_a_recipe_that_runs(shop: Shop) -> None:
@@ -204,7 +204,7 @@ def test_init_with_sources_writes_a_recipe_that_runs(shop: Shop) -> None:
     assert said.code == 0, said.err
     done = shop.run(recipe="mine.yaml")
     assert done.code == 0, done.err
-    assert {cell["domain"] for cell in done.json["cells"]} == {"books", "wiki"}
+    assert {cell["domain"] for cell in done.json["phases"][0]["cells"]} == {"books", "wiki"}
 
 
 def test_init_trains_a_tokenizer_and_the_recipe_runs_with_it(shop: Shop) -> None:
@@ -216,7 +216,7 @@ def test_init_trains_a_tokenizer_and_the_recipe_runs_with_it(shop: Shop) -> None
     _shrink(shop.root / "mine.yaml", budget=8192, sequence={"length": 512}, mix={})
     done = shop.run(recipe="mine.yaml")
     assert done.code == 0, done.err
-    assert done.json["stream"]["tokens"] == 8192
+    assert done.json["phases"][0]["stream"]["tokens"] == 8192
 
 
 def test_init_refuses_to_overwrite_unless_forced(shop: Shop) -> None:

@@ -14,7 +14,7 @@ import pytest
 import mixture
 from mixture import scaffold
 from mixture.recipe import json_schema
-from mixture.recipe_file import load, parse
+from mixture.recipe.file import load, parse
 
 ROOT = Path(__file__).parents[2]
 

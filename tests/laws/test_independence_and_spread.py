@@ -37,7 +37,7 @@ def test_a_new_domain_changes_neither_the_documents_of_the_others_nor_their_orde
         work="two",
         **common,
     )
-    assert before.lock.stream["slices"] == after.lock.stream["slices"] == 1
+    assert before.lock.phases[0]["stream"]["slices"] == after.lock.phases[0]["stream"]["slices"] == 1
     assert _drawn(before, ("books", "wiki")) == _drawn(after, ("books", "wiki"))
     assert len(_drawn(before, ("books", "wiki"))) > 50
 
@@ -69,14 +69,14 @@ def test_planning_again_reads_no_token(kitchen: Kitchen) -> None:
     job = kitchen.job(kitchen.recipe())
     store = job.tokenize()
     index = job.bucket(store)
-    first = job.plan(store, index)
+    first = job.plan(store, index).phases[0].digest
     # Without the tokens on disk, new edges, weights and a new seed still plan.
     for path in store.folder.rglob("part-*.arrow"):
         path.unlink()
     job = kitchen.job(kitchen.recipe(buckets="256, 2K", lengths="{factors: [1, 2, 3]}", seed=99))
     store = job.tokenize()
     index = job.bucket(store)
-    assert job.plan(store, index).digest != first.digest
+    assert job.plan(store, index).phases[0].digest != first
 
 
 def test_no_document_appears_more_often_than_its_cap_and_whole_epochs_are_whole(kitchen: Kitchen) -> None:
@@ -85,7 +85,7 @@ def test_no_document_appears_more_often_than_its_cap_and_whole_epochs_are_whole(
     copies: dict[Any, set[int]] = defaultdict(set)
     for domain, doc, copy, _ in _drawn(built, ("books", "wiki", "code")):
         copies[domain, doc].add(copy)
-    epochs = [cell["epochs"] for cell in built.lock.cells if cell["granted"]]
+    epochs = [cell["epochs"] for cell in built.lock.phases[0]["cells"] if cell["granted"]]
     assert min(epochs) > 2
     assert max(epochs) <= 5
     assert len(copies) == 90
@@ -103,7 +103,7 @@ def test_copies_of_one_document_lie_far_apart(kitchen: Kitchen) -> None:
             shard_tokens=shard_tokens,
             work=f"w{slices}",
         )
-        assert built.lock.stream["slices"] == slices
+        assert built.lock.phases[0]["stream"]["slices"] == slices
         first: dict[Any, dict[int, int]] = defaultdict(dict)
         for span in built.spans():
             first[span["doc_id"]].setdefault(span["copy"], span["position"])
@@ -122,8 +122,8 @@ def test_every_twentieth_of_the_stream_has_the_planned_shares(kitchen: Kitchen) 
     built = kitchen.build(
         budget=2_000_000, domains="{wiki: 0.3, code: 0.7}", lengths="natural", shard_tokens=200_000, length=1000
     )
-    assert built.lock.stream["slices"] == 4
-    total, planned = built.lock.stream["tokens"], np.array([0.3, 0.7])
+    assert built.lock.phases[0]["stream"]["slices"] == 4
+    total, planned = built.lock.phases[0]["stream"]["tokens"], np.array([0.3, 0.7])
     tokens = np.zeros((20, 2))
     for span in built.spans():
         which = ("wiki", "code").index(span["domain"])

@@ -36,16 +36,16 @@ def test_every_cell_holds_its_quota_to_the_token(kitchen: Kitchen) -> None:
     counted: Counter[tuple[str, int]] = Counter()
     for span in built.spans():
         counted[_cell(span, [512, 1024, 4096])] += span["stop"] - span["start"]
-    names = built.job.recipe.bucket_names
-    for cell in built.lock.cells:
+    names = bucket_names(built.job.recipe.buckets.default)
+    for cell in built.lock.phases[0]["cells"]:
         assert counted[cell["domain"], names.index(cell["bucket"])] == cell["granted"] == cell["written"]
-    assert sum(counted.values()) == built.lock.stream["tokens"] == 200_000 // 512 * 512
-    assert built.lock.stream["rounded_off"] == 200_000 % 512
+    assert sum(counted.values()) == built.lock.phases[0]["stream"]["tokens"] == 200_000 // 512 * 512
+    assert built.lock.phases[0]["stream"]["rounded_off"] == 200_000 % 512
 
 
 def test_the_long_share_is_raised_inside_every_domain_and_domain_shares_are_kept(kitchen: Kitchen) -> None:
     kitchen.corpus(documents(600))
-    cells = kitchen.build().lock.cells
+    cells = kitchen.build().lock.phases[0]["cells"]
     total = sum(cell["granted"] for cell in cells)
     for domain, share in {"books": 0.6, "wiki": 0.15, "code": 0.25}.items():
         mine = [cell for cell in cells if cell["domain"] == domain]
@@ -82,8 +82,8 @@ def test_any_small_recipe_is_exact_and_verifies(
         holdout=0.05,
         more=f"# {copies}",
     )
-    assert sum(cell["written"] for cell in built.lock.cells) == budget // length * length
-    assert all(cell["written"] == cell["granted"] for cell in built.lock.cells)
+    assert sum(cell["written"] for cell in built.lock.phases[0]["cells"]) == budget // length * length
+    assert all(cell["written"] == cell["granted"] for cell in built.lock.phases[0]["cells"])
     assert built.job.verify().tokens == budget // length * length
 
 
@@ -91,5 +91,5 @@ def test_any_small_recipe_is_exact_and_verifies(
 def test_a_budget_is_rounded_down_to_whole_sequences(kitchen: Kitchen, budget: int, sequences: int) -> None:
     kitchen.corpus(documents(60))
     lock = kitchen.build(budget=budget, shard_tokens=512).lock
-    assert lock.stream["sequences"] == sequences
-    assert lock.stream["rounded_off"] == budget - 512 * sequences
+    assert lock.phases[0]["stream"]["sequences"] == sequences
+    assert lock.phases[0]["stream"]["rounded_off"] == budget - 512 * sequences

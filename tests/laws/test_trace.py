@@ -40,7 +40,7 @@ def test_every_position_is_the_token_that_its_span_names(
         assert len(places) == size
         assert not places & seen
         seen |= places
-    assert len(seen) == len(tokens) == built.lock.stream["tokens"]
+    assert len(seen) == len(tokens) == built.lock.phases[0]["stream"]["tokens"]
 
 
 def test_a_copy_is_whole_or_the_one_cut_document_of_its_cell(kitchen: Kitchen) -> None:
@@ -53,5 +53,5 @@ def test_a_copy_is_whole_or_the_one_cut_document_of_its_cell(kitchen: Kitchen) -
         ends[key] = max(ends.get(key, 0), span["doc_offset"] + span["stop"] - span["start"])
         full[key] = span["doc_length"] + 1
     cut = [key for key, end in ends.items() if end != full[key]]
-    assert len(cut) == sum(cell["cut"] for cell in built.lock.cells) > 0
+    assert len(cut) == sum(cell["cut"] for cell in built.lock.phases[0]["cells"]) > 0
     assert len({(domain, full[domain, doc, copy]) for domain, doc, copy in cut}) == len(cut)

@@ -20,7 +20,7 @@ from mixture.plan.quota import (
     solve,
     whole,
 )
-from mixture.recipe import LengthRule, Mix
+from mixture.recipe.rules import LengthRule, Mix
 
 EDGES = (4096,)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from mixture.recipe import TokenizerSpec
+from mixture.recipe.sources import TokenizerSpec
 from mixture.tokens import backend_tiktoken
 from mixture.tokens.tokenizer import Tokenizer, load
 from mixture.tokens.training import train_sentencepiece

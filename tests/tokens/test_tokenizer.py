@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mixture.errors import TokenizerError
-from mixture.recipe import TokenizerSpec
+from mixture.recipe.sources import TokenizerSpec
 from mixture.tokens import hard
 from mixture.tokens.tokenizer import load
 

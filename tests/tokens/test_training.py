@@ -3,7 +3,7 @@
 import pytest
 
 from mixture.errors import TokenizerError
-from mixture.recipe import TokenizerSpec
+from mixture.recipe.sources import TokenizerSpec
 from mixture.tokens.tokenizer import load
 from mixture.tokens.training import _sample, train_sentencepiece
 

@@ -1,55 +1,24 @@
 """A recipe to start from: written, commented, and ready to run.
 
+    sources     sources as the command line gives them
+    training    a vocabulary trained on a sample of them
+    preset      a published mixture as a recipe
+
 Without sources it is the quick start: text that every machine with Python has. With sources, formats follow from the
-files' suffixes, and a SentencePiece vocabulary can be trained on a sample of them.
+files' suffixes.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
-from mixture import corpus
-from mixture.corpus.documents import InputFile, Reading
-from mixture.errors import InputError, RecipeError
+from mixture.errors import RecipeError
 from mixture.recipe import Recipe
-from mixture.recipe_file import parse
-from mixture.storage import expand, explain, publish
-from mixture.tokens.training import train_sentencepiece
-
-FORMATS = {
-    ".jsonl": "jsonl",
-    ".json": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".ipc": "arrow",
-    ".feather": "arrow",
-}
-_COMPRESSIONS = (".gz", ".zst", ".zstd")
-
-
-@dataclass(frozen=True)
-class NamedPaths:
-    """A source as given on the command line: `books=corpus/books-*.jsonl.zst`."""
-
-    name: str
-    pattern: str
-
-    @property
-    def format(self) -> str:
-        """The format that the suffix tells; text if it tells none."""
-        path = Path(self.pattern)
-        if path.suffix in _COMPRESSIONS:
-            path = path.with_suffix("")
-        return FORMATS.get(path.suffix, "text")
-
+from mixture.recipe.file import parse
+from mixture.scaffold.sources import NamedPaths, block, quoted
+from mixture.storage import publish
 
 QUICKSTART_SOURCES = """\
   # The standard library's code. python:// is a root that every machine with Python has.
@@ -137,16 +106,8 @@ def from_sources(name: str, sources: Sequence[NamedPaths], tokenizer: str, budge
         tokenizer: the tokenizer as a YAML mapping.
         budget: as written by a person.
     """
-    blocks = [
-        f"  - name: {_quoted(source.name)}\n    format: {source.format}\n    paths: [{_quoted(source.pattern)}]\n"
-        + (
-            ""
-            if source.format == "text"
-            else "    text: text                         # the field; dots reach into nested ones\n"
-        )
-        + f"    domain: {_quoted(source.name)}                  # or {{field: meta.set}}, or {{path: '([^/]+)/'}}\n"
-        for source in sources
-    ]
+    comment = "                  # or {field: meta.set}, or {path: '([^/]+)/'}"
+    blocks = [block(source, quoted(source.name) + comment) for source in sources]
     return _RECIPE.format(
         name=name,
         description="made by mixture init",
@@ -189,42 +150,3 @@ def recipe_name(path: Path) -> str:
     """Return the name of a recipe in a file: the file's, less what names of folders are better without."""
     stem = path.name.removesuffix(".yaml").removesuffix(".yml")
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("._-") or "recipe"
-
-
-def _quoted(text: str) -> str:
-    """Write a string as YAML takes it for one: plain where it is a plain word, else in quotes, as in JSON."""
-    plain = re.fullmatch(r"[A-Za-z][\w./-]*", text) and yaml.safe_load(text) == text
-    return text if plain else json.dumps(text, ensure_ascii=False)
-
-
-def train_tokenizer(
-    sources: Sequence[NamedPaths], data: Path, target: Path, *, vocabulary: int, sample_bytes: int
-) -> None:
-    """Train a SentencePiece model on an even sample of the sources.
-
-    Raises:
-        InputError: a source cannot be read.
-        TokenizerError: the sample is too small for the vocabulary.
-    """
-    each = sample_bytes // len(sources)
-    texts = itertools.chain.from_iterable(_sample(source, data, each) for source in sources)
-    train_sentencepiece(texts, target, vocab_size=vocabulary, sample_bytes=sample_bytes)
-
-
-def _sample(source: NamedPaths, data: Path, most: int) -> Iterator[str]:
-    files = expand([source.pattern], [], data)
-    # A few documents of each of many files say more of a source than one file read to its end.
-    each = max(1, most // len(files))
-    for file in files:
-        left = each
-        try:
-            entry = InputFile(file.name, file.path, file.path.stat().st_size, "")
-        except OSError as error:
-            raise InputError(explain(error, file.path)) from error
-        chunk = next(iter(corpus.read(source.format, entry, Reading(skip_bad=True))), None)
-        for value in chunk.text if chunk else ():
-            text = value.as_py()[:left].decode(errors="ignore")
-            yield text
-            left -= len(text)
-            if left <= 0:
-                break

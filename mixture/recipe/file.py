@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from mixture.errors import RecipeError, nearest
 from mixture.recipe import Recipe
 
+_TYPES = ("constrained-float", "constrained-str", "float", "int", "str")
 #: Where each key and value of the file stands.
 Lines = dict[tuple[str | int, ...], int]
 
@@ -94,7 +95,8 @@ def _sentence(error: ValidationError, lines: Lines, where: str) -> str:
     # explains the key that is then missing, so it goes first.
     meant = [p for p in problems if "literal['natural']" not in p["loc"]] or problems
     first = min(meant, key=lambda p: p["type"] != "extra_forbidden")
-    loc = tuple(part for part in first["loc"] if not (isinstance(part, str) and "[" in part))
+    # Names of types, where several are allowed, are none of the user's.
+    loc = tuple(part for part in first["loc"] if not (isinstance(part, str) and ("[" in part or part in _TYPES)))
     kind, value = first["type"], first["input"]
     message = first["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list in brackets")
     # A check over several fields names the one to mend at the start of its message.
@@ -105,14 +107,15 @@ def _sentence(error: ValidationError, lines: Lines, where: str) -> str:
     while at and at not in lines:
         at = at[:-1]
     place = f"{where}, line {lines.get(at, 1)}"
-    field = ".".join(map(str, loc))
+    # A plain value may stand for a mapping with one key, which is then in no line.
+    field = ".".join(map(str, loc if kind in ("missing", "extra_forbidden", "value_error") else at or loc))
     if kind == "extra_forbidden":
         return f"{place}: {loc[-1]!r} is not a key of {_parent(loc)}; {nearest(str(loc[-1]), _keys(loc[:-1]))}"
     if kind == "missing":
         return f"{place}: {field} is missing: {_describe(loc)}"
     shown = repr(value) if isinstance(value, (str, int, float, bool)) or value is None else ""
     prefix = f"{field}: " if field else ""
-    got = f", not {shown}" if shown and shown not in message and kind != "value_error" else ""
+    got = f", not {shown}" if shown and kind != "value_error" else ""
     return f"{place}: {prefix}{message[:1].lower()}{message[1:]}{got}"
 
 

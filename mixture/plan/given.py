@@ -1,0 +1,145 @@
+"""What a plan is told besides its recipe: what was already trained on, a plan to follow, a scale.
+
+It is kept in the lock, so that `pack` makes the same plan again without being told.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from mixture import lockfile
+from mixture.errors import LockError, PlanError, nearest
+from mixture.lockfile import Lock
+
+_AT = re.compile(r"(?P<lock>.+\.json)@(?:(?P<phase>[A-Za-z0-9][A-Za-z0-9._-]*):)?(?P<sequence>[\d_,]+|end)")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A stretch of a stream that was trained on: its first sequences.
+
+    Attributes:
+        lock: name of the recipe whose stream it was, with its phase.
+        digest: names the plan.
+        sequences: how many of its sequences, from the first.
+        sequence_length: tokens in each.
+    """
+
+    lock: str
+    digest: str
+    sequences: int
+    sequence_length: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that were seen."""
+        return self.sequences * self.sequence_length
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a plan is told besides its recipe.
+
+    Attributes:
+        consumed: what was already trained on.
+        like: digests of the plans to follow, phase by phase, and the name of their lock; empty for none.
+        scale: a fraction of the budget, as `1/16`; empty for all of it.
+        match_repetition: whether the scaled plan draws from as small a share of the documents.
+    """
+
+    consumed: tuple[Seen, ...] = ()
+    like: tuple[str, ...] = ()
+    scale: str = ""
+    match_repetition: bool = False
+
+    @property
+    def fraction(self) -> Fraction:
+        """The scale as a number."""
+        return Fraction(self.scale) if self.scale else Fraction(1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is not as usual, JSON-able; empty where nothing was given."""
+        value = asdict(self)
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in value.items() if v}
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> Given:
+        """Read what `to_json` wrote."""
+        seen = tuple(Seen(**entry) for entry in value.get("consumed", ()))
+        return Given(**value | {"consumed": seen, "like": tuple(value.get("like", ()))})
+
+
+def parse_scale(text: str) -> str:
+    """Check a scale given as `1/16` or `0.0625`.
+
+    Raises:
+        PlanError: it is no number above 0 and below 1.
+    """
+    try:
+        value = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        value = Fraction(0)
+    if not 0 < value < 1:
+        raise PlanError(f"--scale {text}: give a fraction between 0 and 1, for example 1/16")
+    return str(value)
+
+
+def parse_consumed(text: str) -> tuple[Seen, ...]:
+    """Read `OLD.lock.json@SEQUENCE`, or `…@PHASE:SEQUENCE`: all before that sequence was trained on.
+
+    Earlier phases were trained on as a whole, and so was what the old lock itself had been told.
+
+    Raises:
+        LockError: there is no such lock.
+        PlanError: it has no such phase or sequence.
+    """
+    match = _AT.fullmatch(text)
+    if match is None:
+        raise PlanError(
+            f"--consumed {text}: write OLD.lock.json@SEQUENCE, the number of sequences trained on (or @end), "
+            "or OLD.lock.json@PHASE:SEQUENCE"
+        )
+    path = Path(match["lock"])
+    lock = require(path)
+    names = [phase["name"] for phase in lock.phases]
+    name = match["phase"] or ""
+    if name not in names:
+        known = nearest(name, names) if name else f"it has the phases {', '.join(names)}: write @PHASE:SEQUENCE"
+        raise PlanError(f"--consumed {text}: {path} has no phase {name!r}; {known}")
+    at = names.index(name)
+    streams = [phase["stream"] for phase in lock.phases[: at + 1]]
+    most = streams[at]["sequences"]
+    count = most if match["sequence"] == "end" else int(match["sequence"].replace(",", ""))
+    if count > most:
+        raise PlanError(f"--consumed {text}: {count:,} sequences, but that stream has {most:,}")
+    seen = [
+        Seen(
+            label(lock.name, names[n]),
+            stream["digest"],
+            count if n == at else stream["sequences"],
+            stream["sequence_length"],
+        )
+        for n, stream in enumerate(streams)
+    ]
+    return (*Given.from_json(lock.given).consumed, *(entry for entry in seen if entry.sequences))
+
+
+def require(path: Path) -> Lock:
+    """Read a lock that an option names.
+
+    Raises:
+        LockError: there is none.
+    """
+    lock = lockfile.read(path)
+    if lock is None:
+        raise LockError(f"{path}: no such lock; check the name")
+    return lock
+
+
+def label(recipe: str, phase: str) -> str:
+    """Return what a phase's folders are called."""
+    return f"{recipe}-{phase}" if phase else recipe

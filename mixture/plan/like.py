@@ -1,0 +1,198 @@
+"""The same plan for another tokenizer: the documents and their order stay, lengths are counted anew.
+
+A document that was whole stays whole; one that was cut is cut at the same share of its tokens. The stream then has
+another length: it ends with the last whole sequence. How far the mixture drifts is in the cell table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mixture import lockfile, schemas
+from mixture.errors import PlanError, StoreError, some
+from mixture.plan.cells import Counts, Grid
+from mixture.plan.consumed import find_plan
+from mixture.plan.context import as_rows, context_sums
+from mixture.plan.draw import survey
+from mixture.plan.slices import digest, grid_tokens, own_tokens, slice_file
+from mixture.plan.solve import Solution, limits
+from mixture.storage import explain, write_json
+from mixture.tokens.store import write_parquet
+
+if TYPE_CHECKING:
+    from mixture.plan.make import Planner
+    from mixture.recipe import Phase, Recipe
+
+_MEMORY_LIMIT = "2GB"
+#: What a recipe may change and still follow the plan of another.
+_FREE = ("tokenizer.", "name", "description")
+
+_JOIN = """
+    SELECT s.number, p.position, p.doc_id, p.domain, p.copy, p.doc_start, p.doc_stop, p.doc_length AS was,
+           i.source, i.part, i.row, i.n_tokens AS doc_length
+    FROM read_parquet(?, filename = true) AS p
+    JOIN slices AS s ON s.filename = p.filename
+    LEFT JOIN read_parquet(?) AS i
+      ON i.doc_id = p.doc_id AND i.domain = p.domain AND i.occurrence = p.copy % i.occurrences
+    ORDER BY s.number, p.position"""
+
+
+def check_alike(old: dict[str, Any], recipe: Recipe, name: str) -> None:
+    """Refuse to follow the plan of a recipe that differs in more than the tokenizer.
+
+    Raises:
+        PlanError: names what differs.
+    """
+    differs = [c for c in lockfile.changes(old, recipe.what()) if not c.startswith(_FREE)]
+    if differs:
+        raise PlanError(
+            f"--like {name}: that lock's recipe differs in more than the tokenizer ({some(differs)}); a plan can only "
+            "be followed with the same sources, rules and budget"
+        )
+
+
+def follow(planner: Planner, phase: Phase, folder: Path) -> dict[str, Any]:
+    """Plan a phase by the plan of another lock; return its record."""
+    from mixture.plan.make import assemble, cell_rows
+
+    number = [p.name for p in planner.recipe.all_phases()].index(phase.name)
+    old_folder, old = find_plan(planner.workspace, planner.given.like[number], "the lock that --like names")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(explain(error, folder)) from error
+    pool = planner.pool(phase, (), folder)
+    found = survey(pool, folder, planner.engine, planner.progress)
+    around = planner.around(phase)
+    records = []
+    granted = np.zeros(pool.grid.size, np.int64)
+    tables = _slices(
+        old_folder, len(old["slices"]), planner.index.table, folder, len(around.prefix), len(around.suffix)
+    )
+    for at, table in enumerate(_trimmed(tables, phase.sequence.length)):
+        write_parquet(slice_file(folder, at), table)
+        granted += grid_tokens(table, pool.grid)
+        domains = pool.grid.domains
+        codes, start, stop = own_tokens(table, domains)
+        records.append(
+            {
+                "tokens": int((schemas.numbers(table["doc_stop"]) - schemas.numbers(table["doc_start"])).sum()),
+                "rows": len(table),
+                "digest": digest(table, codes),
+                "context": as_rows(context_sums(codes, start, stop, len(domains)), domains),
+                "top": [],
+            }
+        )
+    planner.progress.advance(2 * planner.index.documents)
+    most = limits(phase.mix, found.supply())
+    solution = Solution(granted, granted, most, most)
+    before = {(cell["domain"], cell["bucket"]): cell["granted"] for cell in old["cells"]}
+    facts = _unique(folder, len(records), pool.grid)
+    cells = [
+        row | facts[n] | {"like": before.get((row["domain"], row["bucket"]), 0)}
+        for n, row in enumerate(cell_rows(found, solution))
+    ]
+    record = assemble(records, phase, around) | {
+        "thresholds": [],
+        "cells": cells,
+        "documents": old["documents"] | found.fates,
+    }
+    record["context"] = {"supply": as_rows(found.context, found.grid.domains), **record["context"]}
+    write_json(folder / "plan.json", record)
+    return record
+
+
+def _slices(old: Path, count: int, index: Path, folder: Path, prefix: int, suffix: int) -> Iterator[pa.Table]:
+    """Yield the old slices in their order, with the new lengths."""
+    files = [str(slice_file(old, number)) for number in range(count)]
+    with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(folder / "spill")}) as db:
+        db.execute("CREATE TABLE slices (number INTEGER, filename VARCHAR)")
+        db.executemany("INSERT INTO slices VALUES (?, ?)", [[n, f] for n, f in enumerate(files)])
+        reader = db.sql(_JOIN, params=[files, str(index)]).to_arrow_reader(1 << 17)
+        held: list[pa.Table] = []
+        number = 0
+        for batch in reader:
+            table = pa.Table.from_batches([batch])
+            lost = table["part"].null_count
+            if lost:
+                raise PlanError(
+                    f"--like: {lost:,} documents or more of the old plan are not in this corpus; give the same sources"
+                )
+            while len(table):
+                mine = pc.equal(table["number"], number)
+                here = table.filter(mine)
+                table = table.filter(pc.invert(mine))
+                held.append(here)
+                if len(table):
+                    yield _measured(pa.concat_tables(held), prefix, suffix)
+                    held, number = [], number + 1
+        yield _measured(pa.concat_tables(held), prefix, suffix)
+
+
+def _measured(table: pa.Table, prefix: int, suffix: int) -> pa.Table:
+    """Give each row its new length; separators are those of the new vocabulary."""
+    table = table.combine_chunks()
+    was, now, stop = (schemas.numbers(table[n]).astype(np.int64) for n in ("was", "doc_length", "doc_stop"))
+    whole = stop >= was
+    cut = np.maximum(1, (np.minimum(stop, was) / np.maximum(was, 1) * now).astype(np.int64))
+    ends = np.where(whole, now + suffix, cut)
+    size = ends + prefix
+    made = {
+        "position": schemas.column(np.cumsum(size) - size),
+        "doc_start": schemas.column(np.full(len(table), -prefix, np.int64)),
+        "doc_stop": schemas.column(ends),
+    }
+    return pa.table({name: made[name] if name in made else table[name] for name in schemas.PLAN.names}).cast(
+        schemas.PLAN
+    )
+
+
+def _trimmed(tables: Iterator[pa.Table], length: int) -> Iterator[pa.Table]:
+    """End the stream with its last whole sequence.
+
+    A slice is held back until the next one shows whether the stream goes on.
+    """
+    before, held = 0, None
+    for table in tables:
+        if held is not None:
+            before += _tokens(held)
+            yield held
+        held = table
+    if held is None:
+        return
+    most = (before + _tokens(held)) // length * length - before
+    position, start = schemas.numbers(held["position"]), schemas.numbers(held["doc_start"])
+    inside = np.flatnonzero(position < most)
+    held = held.take(schemas.column(inside))
+    stop = np.minimum(schemas.numbers(held["doc_stop"]), start[inside] + most - position[inside])
+    yield held.set_column(held.schema.get_field_index("doc_stop"), "doc_stop", schemas.column(stop))
+
+
+def _tokens(table: pa.Table) -> int:
+    return int((schemas.numbers(table["doc_stop"]) - schemas.numbers(table["doc_start"])).sum())
+
+
+def _unique(folder: Path, slices: int, grid: Grid) -> Sequence[dict[str, Any]]:
+    """Count the distinct documents of each cell and their tokens."""
+    files = [str(slice_file(folder, number)) for number in range(slices)]
+    query = """
+        SELECT domain, doc_length, count(*), sum(most)::BIGINT, sum(cut)::BIGINT
+        FROM (SELECT domain, doc_id, doc_length, max(doc_stop - doc_start) AS most,
+                     max((doc_stop < doc_length)::INTEGER) AS cut
+              FROM read_parquet(?) GROUP BY ALL) GROUP BY ALL"""
+    with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(folder / "spill")}) as db:
+        rows = db.execute(query, [files]).fetchall()
+    sums: Counts = np.zeros((3, grid.size), np.int64)
+    for domain, length, documents, tokens, cut in rows:
+        cell = grid.cell(np.array([grid.domains.index(domain)]), np.array([length]))[0]
+        sums[:, cell] += [documents, tokens, cut]
+    return [
+        {"documents": int(d), "unique_tokens": int(t), "cut": bool(c)} for d, t, c in zip(*sums.tolist(), strict=True)
+    ]

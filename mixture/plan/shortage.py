@@ -1,0 +1,121 @@
+"""Why a budget has no quotas, in one sentence: which cells are short, and what would fit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixture.plan.cells import Counts
+from mixture.plan.quota import Supply, Wish
+from mixture.plan.solve import Limits, feasible, limits, redistribute
+from mixture.recipe.rules import MOST_EPOCHS, Mix
+
+#: Budgets that are tried one by one above the first that is found, where rounding decides.
+_TRIES = 64
+_MOST_NAMED = 6
+
+
+@dataclass(frozen=True)
+class _Short:
+    """Cells of one domain that hold less than is wanted; or a domain, for its own cap."""
+
+    name: str
+    held: int
+    most: int
+    wanted: int
+
+
+def explain(mix: Mix, supply: Supply, budget: int, sequence: int) -> str:
+    """Return the sentence; see `solve` for the arguments."""
+    wish, most = Wish.of(mix, supply), limits(mix, supply)
+    goal = wish.quotas(budget)
+    short = _short(supply, goal, most)
+    cells = int((goal > most.cells).sum())
+    count = "1 cell holds" if cells == 1 else f"{cells} cells hold" if cells else "a domain's cap allows"
+    shown = [_sentence(s) for s in short[:_MOST_NAMED]]
+    more = f"; and {len(short) - _MOST_NAMED} more domains" if len(short) > _MOST_NAMED else ""
+    options = _options(mix, supply, wish, goal, sequence)
+    return (
+        f"{count} less than the recipe wants of {budget:,} tokens: {'; '.join(shown)}{more}. "
+        f"Options: {'; or '.join(options)}"
+    )
+
+
+def _short(supply: Supply, goal: Counts, most: Limits) -> list[_Short]:
+    """Return what is short, the worst first: by the tokens that are missing."""
+    grid, found = supply.grid, []
+    for d, domain in enumerate(grid.domains):
+        span = grid.span(d)
+        over = [c for c in range(span.start, span.stop) if goal[c] > most.cells[c]]
+        if over:
+            buckets = [grid.names[c][1] for c in over]
+            named = f"{domain} {', '.join(buckets)}"
+            found.append(_Short(named, *(int(x[over].sum()) for x in (supply.tokens, most.cells, goal))))
+        elif goal[span].sum() > most.domains[d]:
+            sums = (int(supply.tokens[span].sum()), int(most.domains[d]), int(goal[span].sum()))
+            found.append(_Short(f"{domain}, all of it,", *sums))
+    return sorted(found, key=lambda s: s.most - s.wanted)
+
+
+def _sentence(short: _Short) -> str:
+    if not short.held:
+        return f"{short.name} holds nothing, wanted {short.wanted:,}"
+    cap = short.most / short.held
+    allowed = "" if short.most == short.held else f" ({short.most:,} at max_epochs {cap:g})"
+    if short.most and abs(cap - round(cap)) > 1e-9:
+        allowed = f" ({short.most:,} of it may still be drawn)"
+    return (
+        f"{short.name} holds {short.held:,}{allowed}, wanted {short.wanted:,} ({short.wanted / short.held:.2f} epochs)"
+    )
+
+
+def _options(mix: Mix, supply: Supply, wish: Wish, goal: Counts, sequence: int) -> list[str]:
+    grid, most, options = supply.grid, limits(mix, supply), []
+    largest = largest_budget(mix, supply, int(goal.sum()), sequence)
+    if largest:
+        options.append(f"budget: {largest} (the largest that this recipe can have)")
+    else:
+        options.append("no budget at all as the recipe stands")
+    over = np.flatnonzero(goal > most.cells)
+    if len(over) and supply.tokens[over].all():
+        epochs = max(math.ceil(int(goal[c] + supply.used[c]) / int(supply.tokens[c])) for c in over)
+        if epochs <= MOST_EPOCHS:
+            options.append(f"max_epochs: {epochs} (on_shortage: repeat does that for the short cells alone)")
+    nearest = redistribute(mix, wish, goal, most)
+    if nearest is not None:
+        options.append(f"on_shortage: redistribute, the nearest mixture that fits: {_moves(supply, goal, nearest)}")
+    short = np.unique(grid.owner[over]) if len(over) else np.flatnonzero(grid.sums(goal) > most.domains)
+    names = ", ".join(grid.domains[d] for d in short)
+    options.append(f"a smaller share or a gentler length rule for {names}, or more such documents")
+    return options
+
+
+def _moves(supply: Supply, goal: Counts, granted: Counts) -> str:
+    """Name the cells that change most, with their tokens before and after."""
+    change = granted - goal
+    order = [int(c) for c in np.argsort(-np.abs(change), kind="stable") if change[c]]
+    names = supply.grid.names
+    shown = [f"{names[c][0]} {names[c][1]} {goal[c]:,} → {granted[c]:,}" for c in order[:_MOST_NAMED]]
+    more = f" and {len(order) - _MOST_NAMED} more cells" if len(order) > _MOST_NAMED else ""
+    return ", ".join(shown) + more
+
+
+def largest_budget(mix: Mix, supply: Supply, budget: int, sequence: int) -> int:
+    """Return the largest budget of whole sequences, up to the one given, that `solve` has quotas for.
+
+    0 if none does. Rounding can make a budget feasible above one that is not, by a few sequences; those are tried too.
+    """
+    wish, most = Wish.of(mix, supply), limits(mix, supply)
+
+    def fit(sequences: int) -> bool:
+        return feasible(mix, supply, wish.quotas(sequences * sequence), most)
+
+    best, over = 0, budget // sequence + 1
+    while over - best > 1:
+        middle = (best + over) // 2
+        best, over = (middle, over) if fit(middle) else (best, middle)
+    while further := next((n for n in range(best + _TRIES, best, -1) if n * sequence <= budget and fit(n)), None):
+        best = further
+    return best * sequence

@@ -1,0 +1,8 @@
+"""Scores: numbers about documents, joined to the index by id.
+
+definitions.py  what is computed of a text: gzip_ratio, type_token_ratio
+perplexity.py   what a KenLM model says of it
+compute.py      the stage: corpora in, a table of scores for each column out
+tables.py       a table of scores, ours or another tool's
+summary.py      how a column is spread
+"""

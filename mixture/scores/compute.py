@@ -1,0 +1,290 @@
+"""The score stage: corpora in, a table of scores for each column out.
+
+A task reads the same chunks as one of tokenize does, and publishes a Parquet file for each chunk and column: an id and
+a number, sorted by id, each id once. Columns are kept apart, so a new one reads the texts again but computes nothing
+twice.
+
+    work/scores/<column>/<unit>/part-00003.parquet     doc_id, gzip_ratio
+    work/scores/<column>/<unit>/done-3-of-8.json       written last: what this task had to score is scored
+
+The column's key holds its definition's version and its model's content; the unit's key holds the texts' content and
+how they are read.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mixture import schemas
+from mixture.corpus.documents import Chunk, InputFile
+from mixture.engine import Engine, Progress, Task
+from mixture.errors import InputError, RecipeError, nearest, some
+from mixture.hashing import document_ids, fingerprint, id_words
+from mixture.recipe import Recipe
+from mixture.recipe.sources import Measure, Score
+from mixture.scores import perplexity
+from mixture.scores.definitions import DEFINITIONS
+from mixture.scores.tables import ScoreTable
+from mixture.storage import expand, locate, read_record, write_json
+from mixture.tokens.inputs import Unit, content_hashes, reading
+from mixture.tokens.shares import read_reading, readers, unit_chunks, write_reading
+from mixture.tokens.store import write_parquet
+from mixture.workspace import Workspace
+
+_FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the stage leaves.
+
+    Attributes:
+        tables: a table for each score of the recipe, in its order.
+        record: what they hold, by name, JSON-able and without a path: for keys and locks.
+        documents: documents scored, duplicates included; 0 where all scores are tables of other tools.
+        rejected: bad rows, by reason.
+        made: units that this run had to read.
+    """
+
+    tables: tuple[ScoreTable, ...]
+    record: dict[str, Any]
+    documents: int
+    rejected: dict[str, int]
+    made: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A score that is computed here; travels in a task's arguments."""
+
+    name: str
+    kind: str
+    folder: str
+    model: str = ""
+    pieces: str = ""
+
+    def mark(self, unit: str, start: int, step: int) -> Path:
+        """Return the record of one task's share of a unit."""
+        return Path(self.folder) / unit / f"done-{start}-of-{step}.json"
+
+    def part(self, unit: str, chunk: int) -> Path:
+        """Return the file of one chunk."""
+        return Path(self.folder) / unit / f"part-{chunk:05d}.parquet"
+
+    def share(self, unit: str, start: int, step: int) -> dict[str, Any] | None:
+        """Return the record of a share, or None if it is not whole."""
+        record = read_record(self.mark(unit, start, step), "chunks", "documents", "rejected", "sample")
+        return record if record and all(self.part(unit, n).exists() for n in record["chunks"]) else None
+
+
+def choose(recipe: Recipe, names: Sequence[str]) -> Recipe:
+    """Return the recipe with these of its scores, or measures that it does not name; with its own where none is named.
+
+    Raises:
+        RecipeError: no such score, or the recipe has none.
+    """
+    known = {name: Score(measure=name) for name in get_args(Measure)} | {s.name: s for s in recipe.scores}
+    for name in names:
+        if name not in known:
+            raise RecipeError(f"--columns {name}: no such score; {nearest(name, known)} (of {', '.join(known)})")
+    chosen = tuple(known[name] for name in dict.fromkeys(names)) or recipe.scores
+    if not chosen:
+        raise RecipeError(
+            f"recipe {recipe.name!r} names no scores; write `scores: [{', '.join(known)}]` into it, or give "
+            f"--columns {next(iter(known))}"
+        )
+    return recipe.model_copy(update={"scores": chosen})
+
+
+def score(recipe: Recipe, units: Sequence[Unit], workspace: Workspace, engine: Engine, progress: Progress) -> Scores:
+    """Compute a recipe's scores of every document, find those that are whole, and gather tables of other tools.
+
+    Raises:
+        InputError: a corpus, a model or a table cannot be read, or there are more bad rows than the recipe allows.
+    """
+    record, columns, given = _sort_out(recipe, workspace, engine)
+    shares = [
+        _Share(unit, write_reading(replace(reading(recipe, unit.source, workspace), columns=())), start, step)
+        for unit in (units if columns else ())
+        for start, step in _cut(recipe, unit, workspace)
+    ]
+    tasks = [task for share in shares if (task := share.task(columns))]
+    if any(column["kind"] == "perplexity" for task in tasks for column in task.arguments["columns"]):
+        perplexity.require()
+    made = tuple(dict.fromkeys(task.label for task in tasks))
+    if columns:
+        total = sum(share.weight for share in shares)
+        why = f"{len(made)} of {len(units)} inputs not scored yet: {some(made)}"
+        progress.start("score", why, "B", total, total - sum(task.weight for task in tasks))
+        for task, _ in engine.run(tasks):
+            progress.advance(task.weight)
+        progress.finish()
+    documents, rejected = _judge(recipe, shares, columns)
+    ours = {column.name: ScoreTable(column.name, tuple(_parts(column, shares)), ours=True) for column in columns}
+    tables = tuple(ours.get(s.name) or given[s.name] for s in recipe.scores)
+    return Scores(tables, record, documents, rejected, made)
+
+
+def _sort_out(
+    recipe: Recipe, workspace: Workspace, engine: Engine
+) -> tuple[dict[str, Any], list[_Column], dict[str, ScoreTable]]:
+    """Return what the scores are, those to compute, and the tables that are there."""
+    models = [locate(name, workspace.data) for s in recipe.scores for name in (s.perplexity, s.sentencepiece) if name]
+    found = {s.name: expand((s.table,), (), workspace.data) for s in recipe.scores if s.table}
+    paths = [file.path for files in found.values() for file in files]
+    hashes = {path: digest for path, (_, digest) in content_hashes([*models, *paths], workspace, engine).items()}
+    record: dict[str, Any] = {}
+    columns: list[_Column] = []
+    for s in recipe.scores:
+        if s.table:
+            contents = sorted(hashes[file.path] for file in found[s.name])
+            record[s.name] = s.what() | {"content": fingerprint(contents)}
+            continue
+        places = {k: locate(v, workspace.data) for k, v in (("model", s.perplexity), ("pieces", s.sentencepiece)) if v}
+        record[s.name] = s.what() | {"version": _version(s)} | {k: hashes[place] for k, place in places.items()}
+        key = fingerprint([_FORMAT_VERSION, record[s.name]])
+        where = {k: str(place) for k, place in places.items()}
+        columns.append(_Column(s.name, s.kind, str(workspace.scores(key)), **where))
+    given = {name: ScoreTable(name, tuple(file.path for file in files)) for name, files in found.items()}
+    return record, columns, given
+
+
+def _version(rule: Score) -> str:
+    return perplexity.VERSION if rule.measure is None else DEFINITIONS[rule.measure].version
+
+
+def _cut(recipe: Recipe, unit: Unit, workspace: Workspace) -> Iterator[tuple[int, int]]:
+    step = readers(unit, reading(recipe, unit.source, workspace))
+    for start in range(step):
+        yield start, step
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What one task reads of a unit."""
+
+    unit: Unit
+    reading: str
+    start: int
+    step: int
+
+    @property
+    def weight(self) -> int:
+        """Bytes on disk, about."""
+        return max(1, self.unit.size // self.step)
+
+    def task(self, columns: Sequence[_Column]) -> Task | None:
+        """Return the task for the columns that this share still lacks, or None."""
+        lacking = [c for c in columns if c.share(self.unit.key, self.start, self.step) is None]
+        arguments = {
+            "format": self.unit.source.format,
+            "files": [[f.name, str(f.path), f.size, f.digest] for f in self.unit.files],
+            "reading": self.reading,
+            "unit": self.unit.key,
+            "columns": [column.__dict__ for column in lacking],
+            "start": self.start,
+            "step": self.step,
+        }
+        label = self.unit.label + (f" ({self.start + 1} of {self.step})" if self.step > 1 else "")
+        return Task("mixture.scores.compute:score_chunks", arguments, self.weight, label) if lacking else None
+
+
+def score_chunks(
+    format: str,  # noqa: A002
+    files: list[tuple[str, str, int, str]],
+    reading: str,
+    unit: str,
+    columns: list[dict[str, str]],
+    start: int,
+    step: int,
+) -> None:
+    """Task: score chunks start, start+step, … of a unit, and publish a part for each column that lacks one."""
+    inputs = [InputFile(name, Path(path), size, digest) for name, path, size, digest in files]
+    wanted = [_Column(**column) for column in columns]
+    record: dict[str, Any] = {"chunks": [], "documents": 0, "rejected": {}, "sample": ""}
+    for index, chunks in unit_chunks(format, inputs, read_reading(reading), start, step):
+        _store(wanted, unit, index, [chunk.text for _, chunk in chunks])
+        record["chunks"].append(index)
+        _count(record, chunks, inputs)
+    for column in wanted:
+        write_json(column.mark(unit, start, step), record)
+
+
+def _count(record: dict[str, Any], chunks: Sequence[tuple[int, Chunk]], inputs: Sequence[InputFile]) -> None:
+    for number, chunk in chunks:
+        record["documents"] += len(chunk.text)
+        for reject in chunk.rejects:
+            record["rejected"][reject.reason] = record["rejected"].get(reject.reason, 0) + 1
+            record["sample"] = record["sample"] or f"{inputs[number].name}: {reject.reason} ({reject.sample!r})"
+
+
+def _store(columns: Sequence[_Column], unit: str, index: int, texts: Sequence[pa.LargeBinaryArray]) -> None:
+    lacking = [column for column in columns if not column.part(unit, index).exists()]
+    if not lacking:
+        return
+    documents = [piece for text in texts for piece in _pieces(text)]
+    ids = document_ids(documents)
+    doc_id = pa.FixedSizeBinaryArray.from_buffers(schemas.DOC_ID, len(documents), [None, pa.py_buffer(ids)])
+    hi, lo = id_words(doc_id)
+    order = np.lexsort((lo, hi))
+    # Equal texts are scored once.
+    first = np.r_[True, (np.diff(hi[order]) != 0) | (np.diff(lo[order]) != 0)][: len(order)]
+    places = order[first]
+    kept = doc_id.take(schemas.column(places))
+    for column in lacking:
+        of = _scorer(column)
+        values = np.fromiter((of(documents[n]) for n in places.tolist()), np.float64, len(places))
+        scores = schemas.column(values)
+        scores = pc.if_else(pc.is_nan(scores), pa.scalar(None, pa.float64()), scores)
+        write_parquet(column.part(unit, index), pa.table({"doc_id": kept, column.name: scores}))
+
+
+def _pieces(text: pa.LargeBinaryArray) -> Iterator[memoryview]:
+    if len(text):
+        offsets = np.frombuffer(text.buffers()[1], np.int64, len(text) + 1, 8 * text.offset).tolist()
+        whole = memoryview(text.buffers()[2] or b"")
+        for at in range(len(text)):
+            yield whole[offsets[at] : offsets[at + 1]]
+
+
+def _scorer(column: _Column) -> Callable[[memoryview], float]:
+    if column.kind in DEFINITIONS:
+        return DEFINITIONS[column.kind].of
+    return _model(column.model, column.pieces).of
+
+
+@functools.lru_cache(maxsize=4)
+def _model(model: str, pieces: str) -> perplexity.Perplexity:
+    return perplexity.Perplexity(Path(model), Path(pieces) if pieces else None)
+
+
+def _parts(column: _Column, shares: Sequence[_Share]) -> Iterator[Path]:
+    for share in shares:
+        record = column.share(share.unit.key, share.start, share.step)
+        yield from (column.part(share.unit.key, n) for n in (record or {"chunks": ()})["chunks"])
+
+
+def _judge(recipe: Recipe, shares: Sequence[_Share], columns: Sequence[_Column]) -> tuple[int, dict[str, int]]:
+    """Count documents and bad rows, also those of earlier runs; refuse more than the recipe allows."""
+    documents, rejected, sample = 0, dict[str, int](), ""
+    for share in shares:
+        record = columns[0].share(share.unit.key, share.start, share.step) or {}
+        documents += record.get("documents", 0)
+        sample = sample or record.get("sample", "")
+        for reason, count in record.get("rejected", {}).items():
+            rejected[reason] = rejected.get(reason, 0) + count
+    bad, allowed = sum(rejected.values()), recipe.max_bad_rows if recipe.on_bad_row == "skip" else 0
+    if bad > allowed:
+        raise InputError(
+            f"{bad:,} bad rows, {allowed:,} allowed; one of them: {sample}; mend them, or raise max_bad_rows with "
+            "on_bad_row: skip"
+        )
+    return documents, dict(sorted(rejected.items()))
