@@ -91,8 +91,7 @@ def id_words(ids: pa.Array | pa.ChunkedArray) -> tuple[U64, U64]:
     """Split a fixed_size_binary(16) column into its leading and trailing 64-bit words, shape (n,) each."""
     array = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
     words = np.frombuffer(array.buffers()[1], dtype=">u8", count=2 * len(array), offset=16 * array.offset)
-    pairs = words.reshape(-1, 2).astype(np.uint64)
-    return np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
+    return words[0::2].astype(np.uint64), words[1::2].astype(np.uint64)
 
 
 def id_array(hi: U64, lo: U64) -> pa.Array:

@@ -163,7 +163,7 @@ class IndexReader:
         hi, lo = id_words(table["doc_id"])
         coded = table["domain"].combine_chunks()
         names = schemas.numbers(pc.index_in(coded.dictionary, self._domains)).astype(np.int64)
-        values = {name: schemas.numbers(table[name]).astype(np.int64) for name in ("n_tokens", *numbered)}
+        values = {name: schemas.numbers(table[name]).astype(np.int64, copy=False) for name in ("n_tokens", *numbered)}
         alike = np.zeros(len(hi), np.int64)
         return Rows(
             hi,

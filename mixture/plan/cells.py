@@ -65,11 +65,17 @@ class Grid:
         return found
 
     @functools.cached_property
-    def _table(self) -> tuple[Counts, Counts]:
-        """All edges that any domain has, and the cell of each domain between each two of them."""
-        every = np.array(sorted({edge for edges in self.edges for edge in edges}), np.int64)
-        inner = [np.searchsorted(np.array(edges, np.int64), [0, *every], side="right") for edges in self.edges]
-        return every, np.array(inner).reshape(len(self.domains), -1) + self.starts[:-1, None]
+    def _table(self) -> tuple[int, Counts]:
+        """A shift, and the cell of each domain for each value of tokens >> shift: shape (D, values).
+
+        All edges are multiples of 1 << shift, so a shifted length lies between the same edges as the length.
+        """
+        every = sorted({edge for edges in self.edges for edge in edges})
+        together = np.bitwise_or.reduce(every) if every else 1 << 62
+        shift = int(together & -together).bit_length() - 1
+        lengths = np.arange((max(every, default=0) >> shift) + 1) << shift
+        inner = [np.searchsorted(np.array(edges, np.int64), lengths, side="right") for edges in self.edges]
+        return shift, np.array(inner, np.int64).reshape(len(self.domains), -1) + self.starts[:-1, None]
 
     def cell(self, domain: npt.NDArray[np.integer], tokens: Counts) -> Counts:
         """Return each document's cell, shape (n,).
@@ -78,7 +84,10 @@ class Grid:
             domain: number of each document's domain, shape (n,).
             tokens: its own tokens, shape (n,).
         """
-        every, table = self._table
-        place = domain.astype(np.int64) * table.shape[1] + np.searchsorted(every, tokens, side="right")
+        shift, table = self._table
+        values = table.shape[1]
+        place = tokens >> shift
+        np.minimum(place, values - 1, out=place)
+        place += domain.astype(np.int64) * values
         found: Counts = table.reshape(-1)[place]
         return found

@@ -119,29 +119,35 @@ def survey_stretch(pool: str, first: int, stop: int, target: str) -> dict[str, A
     """Task: sum some row groups; the large sums go to a file, flat: (cells, levels, BINS)."""
     here = Pool.read(Path(pool))
     grid, levels = here.grid, here.most_seen + 1
-    size = grid.size * levels * BINS
+    # One more cell than there are takes what has none.
+    size = (grid.size + 1) * levels * BINS
     sums = np.zeros((2, size), np.int64)
     held_out, fates = np.zeros((len(grid.domains), 2), np.int64), np.zeros(3, np.int64)
     context: Counts = np.zeros((len(grid.domains), len(CONTEXTS) + 1), np.int64)
-    lengths = np.zeros((grid.size, _LENGTH_BINS) if here.lengths else 0, np.int64)
+    lengths = np.zeros((grid.size + 1, _LENGTH_BINS) if here.lengths else (0, 0), np.int64)
     for found in here.candidates(here.reader(), first, stop):
-        rows, inside = found.rows, found.cell >= 0
+        rows = found.rows
         fates += [int((found.cell == why).sum()) for why in (EMPTY, FILTERED, ASIDE)]
-        out = found.cell == HELD_OUT
+        out = np.flatnonzero(found.cell == HELD_OUT)
         held_out[:, 0] += np.bincount(rows.domain[out], minlength=len(grid.domains))
         held_out[:, 1] += _sums(rows.domain[out], rows.tokens[out], len(grid.domains))
-        cell = found.cell[inside]
-        place = (cell * levels + found.seen[inside]) * BINS + here.bins(found.key[inside])
+        cell = np.where(found.cell < 0, grid.size, found.cell)
+        place = (cell * levels + found.seen) * BINS + here.bins(found.key)
         sums[0] += np.bincount(place, minlength=size)
-        sums[1] += _sums(place, found.written[inside], size)
-        tokens = rows.tokens[inside]
-        context += context_sums(rows.domain[inside], np.zeros_like(tokens), tokens, len(grid.domains))
+        sums[1] += _sums(place, found.written, size)
+        long = np.flatnonzero((rows.tokens > CONTEXTS[0]) & (found.cell >= 0))
+        tokens = rows.tokens[long]
+        context += context_sums(rows.domain[long], np.zeros_like(tokens), tokens, len(grid.domains))
         if here.lengths:
-            fine = np.floor(np.log2(tokens) * BINS_PER_OCTAVE).astype(np.int64)
-            lengths += _sums(cell * _LENGTH_BINS + fine, found.written[inside], lengths.size).reshape(lengths.shape)
+            fine = np.floor(np.log2(np.maximum(rows.tokens, 1)) * BINS_PER_OCTAVE).astype(np.int64)
+            lengths += _sums(cell * _LENGTH_BINS + fine, found.written, lengths.size).reshape(lengths.shape)
+    inside = sums.reshape(2, grid.size + 1, -1)[:, :-1]
+    own = inside[1].sum(axis=1) - here.separators * inside[0].sum(axis=1)
+    context[:, 0] = grid.sums(own)
+    sums = inside.reshape(2, -1)
     names = ("documents", "tokens")
     write_parquet(Path(target), pa.table({n: schemas.column(v) for n, v in zip(names, sums, strict=True)}))
-    small = {"held_out": held_out, "fates": fates, "context": context, "lengths": lengths}
+    small = {"held_out": held_out, "fates": fates, "context": context, "lengths": lengths[:-1]}
     return {name: values.tolist() for name, values in small.items()}
 
 

@@ -141,7 +141,7 @@ class Pool:
     def look(self, rows: Rows) -> Candidates:
         """Find each document's cell, key and appearances so far."""
         cell = self.grid.cell(rows.domain, rows.tokens)
-        draws = draw(self.seed, "draw", rows.hi, rows.lo, rows.occurrence.astype(np.uint64))
+        draws = draw(self.seed, "draw", rows.hi, rows.lo, rows.occurrence.view(np.uint64))
         key = draws if rows.weight is None else _weighted(draws, rows.weight)
         if self.pilot < 1:
             cell[draw(self.seed, "pilot", rows.hi, rows.lo) >= np.uint64(fraction(self.pilot))] = ASIDE
@@ -151,7 +151,7 @@ class Pool:
             limits = np.array([fraction(share) for share in self.holdout], np.uint64)
             cell[draw(0, "holdout", rows.hi, rows.lo) < limits[rows.domain]] = HELD_OUT
         cell[rows.tokens == 0] = EMPTY
-        seen = np.zeros(len(rows), np.int64) if rows.seen is None else rows.seen.astype(np.int64)
+        seen = np.zeros(len(rows), np.int64) if rows.seen is None else rows.seen.astype(np.int64, copy=False)
         found = Candidates(rows, cell, key, seen, rows.tokens + self.separators)
         for thresholds in self.earlier:
             found = replace(found, seen=found.seen + appearances(found, thresholds)[0])

@@ -145,7 +145,7 @@ def _like(rule: LengthRule, supply: Supply, domain: int) -> Shares:
     if grid.edges[other] != edges:
         raise PlanError(f"{where} has other buckets; give both the same")
     if not supply.tokens[grid.span(other)].any():
-        raise PlanError(f"{where} holds nothing that its lengths could be copied from; copy another, or {{published: …}}")
+        raise PlanError(f"{where} holds nothing to copy lengths from; name another, or {{published: …}}")
     return normal(_tokens(supply, other))
 
 
@@ -292,8 +292,8 @@ def _global(mix: Mix, supply: Supply) -> Wish:
     )
     buckets = bucket_shares(mix.lengths, whole_corpus, 0)
     everything = table.sum(axis=1).astype(np.float64)
-    columns = [share * normal(held.astype(np.float64), everything) for share, held in zip(buckets, table.T, strict=True)]
-    cells = np.stack(columns, axis=1)
+    by_bucket = [normal(held.astype(np.float64), everything) for held in table.T]
+    cells = np.stack(by_bucket, axis=1) * buckets
     domains = _above_floors(mix, grid, normal(cells.sum(axis=1)))
     return Wish(grid, domains, np.concatenate([normal(row) for row in cells]))
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mixture.plan.cells import Counts
 from mixture.plan.quota import Supply, Wish
-from mixture.plan.solve import Limits, feasible, limits, redistribute
+from mixture.plan.solve import Limits, feasible, limits, raised, redistribute
 from mixture.recipe.rules import MOST_EPOCHS, Mix
 
 #: Budgets that are tried one by one above the first that is found, where rounding decides.
@@ -23,6 +23,7 @@ class _Short:
 
     name: str
     held: int
+    used: int
     most: int
     wanted: int
 
@@ -31,12 +32,14 @@ def explain(mix: Mix, supply: Supply, budget: int, sequence: int) -> str:
     """Return the sentence; see `solve` for the arguments."""
     wish, most = Wish.of(mix, supply), limits(mix, supply)
     goal = wish.quotas(budget)
+    if mix.on_shortage == "repeat":
+        most = raised(supply, goal, most)
     short = _short(supply, goal, most)
     cells = int((goal > most.cells).sum())
     count = "1 cell holds" if cells == 1 else f"{cells} cells hold" if cells else "a domain's cap allows"
     shown = [_sentence(s) for s in short[:_MOST_NAMED]]
     more = f"; and {len(short) - _MOST_NAMED} more domains" if len(short) > _MOST_NAMED else ""
-    options = _options(mix, supply, wish, goal, sequence)
+    options = _options(mix, supply, wish, goal, most, sequence)
     return (
         f"{count} less than the recipe wants of {budget:,} tokens: {'; '.join(shown)}{more}. "
         f"Options: {'; or '.join(options)}"
@@ -52,27 +55,30 @@ def _short(supply: Supply, goal: Counts, most: Limits) -> list[_Short]:
         if over:
             buckets = [grid.names[c][1] for c in over]
             named = f"{domain} {', '.join(buckets)}"
-            found.append(_Short(named, *(int(x[over].sum()) for x in (supply.tokens, most.cells, goal))))
+            found.append(_Short(named, *(int(x[over].sum()) for x in (supply.tokens, supply.used, most.cells, goal))))
         elif goal[span].sum() > most.domains[d]:
-            sums = (int(supply.tokens[span].sum()), int(most.domains[d]), int(goal[span].sum()))
-            found.append(_Short(f"{domain}, all of it,", *sums))
+            held, used, asked = (int(x[span].sum()) for x in (supply.tokens, supply.used, goal))
+            found.append(_Short(f"{domain}, all of it,", held, used, int(most.domains[d]), asked))
     return sorted(found, key=lambda s: s.most - s.wanted)
 
 
 def _sentence(short: _Short) -> str:
     if not short.held:
         return f"{short.name} holds nothing, wanted {short.wanted:,}"
-    cap = short.most / short.held
-    allowed = "" if short.most == short.held else f" ({short.most:,} at max_epochs {cap:g})"
-    if short.most and abs(cap - round(cap)) > 1e-9:
-        allowed = f" ({short.most:,} of it may still be drawn)"
+    allowed = ""
+    if short.used:
+        allowed = f" ({short.most:,} may still be drawn, after {short.used:,})"
+    elif not short.most or short.most % short.held:
+        allowed = f" ({short.most:,} under its caps)"
+    elif short.most != short.held:
+        allowed = f" ({short.most:,} at max_epochs {short.most // short.held})"
     return (
         f"{short.name} holds {short.held:,}{allowed}, wanted {short.wanted:,} ({short.wanted / short.held:.2f} epochs)"
     )
 
 
-def _options(mix: Mix, supply: Supply, wish: Wish, goal: Counts, sequence: int) -> list[str]:
-    grid, most, options = supply.grid, limits(mix, supply), []
+def _options(mix: Mix, supply: Supply, wish: Wish, goal: Counts, most: Limits, sequence: int) -> list[str]:
+    grid, options = supply.grid, []
     largest = largest_budget(mix, supply, int(goal.sum()), sequence)
     if largest:
         options.append(f"budget: {largest} (the largest that this recipe can have)")
@@ -83,7 +89,7 @@ def _options(mix: Mix, supply: Supply, wish: Wish, goal: Counts, sequence: int) 
         epochs = max(math.ceil(int(goal[c] + supply.used[c]) / int(supply.tokens[c])) for c in over)
         if epochs <= MOST_EPOCHS:
             options.append(f"max_epochs: {epochs} (on_shortage: repeat does that for the short cells alone)")
-    nearest = redistribute(mix, wish, goal, most)
+    nearest = redistribute(mix, wish, goal, limits(mix, supply))
     if nearest is not None:
         options.append(f"on_shortage: redistribute, the nearest mixture that fits: {_moves(supply, goal, nearest)}")
     short = np.unique(grid.owner[over]) if len(over) else np.flatnonzero(grid.sums(goal) > most.domains)

@@ -139,7 +139,10 @@ def slice_rows(
     joined = pa.concat_tables([table for table in found if len(table)] or [_empty()]).unify_dictionaries()
     joined = joined.combine_chunks()
     # Files come by kind, then copy, then id and domain; equal places are put in order by what they are.
-    order = np.lexsort([schemas.numbers(joined["copy"]), *_id_keys(joined), schemas.numbers(joined["place"])])
+    places = schemas.numbers(joined["place"])
+    order = np.argsort(places)
+    if (np.diff(places[order]) == 0).any():
+        order = np.lexsort([schemas.numbers(joined["copy"]), *_id_keys(joined), places])
     laid = joined.take(schemas.column(order)).drop_columns(["place"])
     size = schemas.numbers(laid["doc_stop"]) - schemas.numbers(laid["doc_start"])
     laid = laid.add_column(0, "position", schemas.column(np.cumsum(size) - size))

@@ -123,9 +123,9 @@ def solve(mix: Mix, supply: Supply, budget: int, sequence: int) -> Solution:
     if fits(supply.grid, goal, most):
         return Solution(goal, goal, most, most)
     if mix.on_shortage == "repeat":
-        raised = _raised(supply, goal, most)
-        if fits(supply.grid, goal, raised):
-            return Solution(goal, goal, raised, most)
+        more = raised(supply, goal, most)
+        if fits(supply.grid, goal, more):
+            return Solution(goal, goal, more, most)
     elif mix.on_shortage == "redistribute":
         granted = redistribute(mix, wish, goal, most)
         if granted is not None:
@@ -137,7 +137,7 @@ def feasible(mix: Mix, supply: Supply, goal: Counts, most: Limits) -> bool:
     """Tell whether `solve` finds quotas for what is wanted: as it is, or by the way out that the recipe allows."""
     if mix.on_shortage == "redistribute":
         return int(_ceilings(supply.grid, goal, most).sum()) >= int(goal.sum())
-    return fits(supply.grid, goal, _raised(supply, goal, most) if mix.on_shortage == "repeat" else most)
+    return fits(supply.grid, goal, raised(supply, goal, most) if mix.on_shortage == "repeat" else most)
 
 
 def fits(grid: Grid, quota: Counts, most: Limits) -> bool:
@@ -145,7 +145,7 @@ def fits(grid: Grid, quota: Counts, most: Limits) -> bool:
     return bool((quota <= most.cells).all() and (grid.sums(quota) <= most.domains).all())
 
 
-def _raised(supply: Supply, goal: Counts, most: Limits) -> Limits:
+def raised(supply: Supply, goal: Counts, most: Limits) -> Limits:
     """Raise the caps of the cells that are short, as little as they need."""
     documents, cells = most.documents.copy(), most.cells.copy()
     caps, levels = np.arange(MOST_EPOCHS + 1), np.arange(supply.seen.shape[1])
