@@ -29,11 +29,12 @@ from mixture.plan.make import Plan, Planner
 from mixture.plan.pool import Weights
 from mixture.recipe import Recipe
 from mixture.recipe.file import load as load_recipe
-from mixture.scores.compute import Scores, score
+from mixture.scores.compute import Scores, choose, score
 from mixture.shards.pack import Packed, pack, shards_folder
 from mixture.shards.verify import Verified, verify
 from mixture.storage import read_record, write_json
 from mixture.tokens.ingest import Store, tokenize
+from mixture.tokens.inputs import find
 from mixture.workspace import Workspace
 
 
@@ -96,18 +97,18 @@ class Job:
             raise PlanError("--match-repetition goes with --scale, for example --scale 1/16 --match-repetition")
         if like is not None and (consumed or scale):
             raise PlanError("--like follows another plan as it is: it goes neither with --consumed nor with --scale")
-        for text in consumed:
-            if self.lock_path.exists() and Path(text.partition("@")[0]).resolve() == self.lock_path.resolve():
-                raise PlanError(
-                    f"--consumed {text}: that is the lock which this plan writes; keep the old one under another name, "
-                    "or name the new one with --lock"
-                )
         followed: tuple[str, ...] = ()
         if like is not None:
             lock = given_stage.require(like)
             check_alike(lock.recipe["content"], self.recipe, str(like))
             followed = tuple(phase["stream"]["digest"] for phase in lock.phases)
         seen = tuple(entry for text in consumed for entry in given_stage.parse_consumed(text))
+        for text in consumed:
+            if self.lock_path.exists() and Path(text.partition("@")[0]).resolve() == self.lock_path.resolve():
+                raise PlanError(
+                    f"--consumed {text}: that is the lock which this plan writes; keep the old one under another name, "
+                    "or name the new one with --lock"
+                )
         return Given(seen, followed, given_stage.parse_scale(scale) if scale else "", match_repetition)
 
     def planner(self, store: Store, index: Index, given: Given | None = None) -> Planner:
@@ -124,16 +125,27 @@ class Job:
         place = (self.workspace, self.engine, self.progress)
         return Planner(self.recipe, store, index, weights, scored, given, *place)
 
-    def score(self, store: Store, recipe: Recipe | None = None) -> Scores:
-        """Compute the recipe's scores of every document, or find them computed."""
-        return score(recipe or self.recipe, store.units, self.workspace, self.engine, self.progress)
+    def score(self, columns: Sequence[str] = ()) -> Scores:
+        """Compute scores of every document, or find them computed.
+
+        Args:
+            columns: which; by default those that the recipe names.
+
+        Raises:
+            RecipeError: there are none, or no such ones.
+        """
+        chosen = choose(self.recipe, columns)
+        # Joined documents are made by `tokenize`; others are read where they are.
+        joined = any(source.join for source in chosen.sources)
+        texts = self.tokenize().texts if joined else find(chosen, self.workspace, self.engine)
+        return score(chosen, texts, self.workspace, self.engine, self.progress)
 
     def _weights(self, store: Store, index: Index) -> tuple[Weights | None, dict[str, Any]]:
         """Evaluate the recipe's SQL over the index, or find it evaluated; return also what its scores hold."""
         recipe = self.recipe
         if recipe.where is None and recipe.weight is None:
             return None, {}
-        scores = self.score(store) if recipe.scores else None
+        scores = score(recipe, store.texts, self.workspace, self.engine, self.progress) if recipe.scores else None
         held = scores.record if scores else {}
         target = index.folder / f"weights-{fingerprint([recipe.where, recipe.weight, held])}.arrow"
         record = read_record(target.with_suffix(".json"), "lightest", "heaviest") if target.exists() else None

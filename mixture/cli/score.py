@@ -1,23 +1,13 @@
 """`mixture score`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mixture.cli.common import (
-    CORES,
-    DATA,
-    WORK,
-    Data,
-    Debug,
-    Json,
-    LockPath,
-    RecipePath,
-    Work,
-    Workers,
-    session,
-    show,
-)
+from mixture.cli.common import Show, on_recipe
+
+if TYPE_CHECKING:
+    from mixture.flow import Job
 
 EXAMPLE = "Example:  mixture score manifests/quickstart.yaml --columns gzip_ratio,type_token_ratio"
 
@@ -27,36 +17,23 @@ Columns = Annotated[
 ]
 
 
-def command(
-    recipe: RecipePath,
-    columns: Columns = "",
-    work: Work = WORK,
-    data: Data = DATA,
-    workers: Workers = CORES,
-    lock: LockPath = None,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
+@on_recipe()
+def command(job: "Job", show: Show, *, columns: Columns = "") -> None:
     """Compute numbers about each document, for `where` and `weight`, and show how they are spread."""
-    with session(recipe, work=work, data=data, workers=workers, lock=lock, debug=debug) as job:
-        from mixture.report.scores import scores_table
-        from mixture.scores.compute import choose, score
-        from mixture.scores.summary import spreads
-        from mixture.tokens.inputs import find
+    from mixture.report.scores import scores_table
+    from mixture.scores.summary import spreads
 
-        chosen = choose(job.recipe, [name.strip() for name in columns.split(",") if name.strip()])
-        units = find(chosen, job.workspace, job.engine)
-        scores = score(chosen, units, job.workspace, job.engine, job.progress)
-        found = spreads(scores.tables)
-        summary = {
-            "documents": scores.documents,
-            "rejected": scores.rejected,
-            "read": list(scores.made),
-            "scores": scores.record,
-            "columns": [spread.row() for spread in found],
-        }
-        text = f"{scores.documents:,} documents scored"
-        if scores.rejected:
-            text += "; rejected: " + ", ".join(f"{n:,} {reason}" for reason, n in scores.rejected.items())
-        example = found[0].column if found else "…"
-        show(as_json, summary, scores_table(found), text, f"next: where: {example} < … in {recipe}")
+    scores = job.score([name.strip() for name in columns.split(",") if name.strip()])
+    found = spreads(scores.tables)
+    summary = {
+        "documents": scores.documents,
+        "rejected": scores.rejected,
+        "read": list(scores.made),
+        "scores": scores.record,
+        "columns": [spread.row() for spread in found],
+    }
+    text = f"{scores.documents:,} documents scored"
+    if scores.rejected:
+        text += "; rejected: " + ", ".join(f"{n:,} {reason}" for reason, n in scores.rejected.items())
+    example = found[0].column if found else "…"
+    show(summary, scores_table(found), text, f"next: where: {example} < … in {job.path}")

@@ -29,6 +29,7 @@ def command(job: Job, show: Show) -> None:
         "tokens": store.tokens,
         "bytes": store.bytes,
         "rejected": store.rejected,
+        "joined_rows": store.joined_rows,
         "read": list(store.made),
     }
     text = (
@@ -36,6 +37,9 @@ def command(job: Job, show: Show) -> None:
         f"store in {store.folder}\n"
         f"tokenizer {store.tokenizer.name}, engine {store.tokenizer.engine}"
     )
+    if store.joins:
+        made = sum(join.documents for join in store.joins)
+        text += f"\njoined: {store.joined_rows:,} rows into {made:,} documents"
     if store.rejected:
         text += "\nrejected: " + ", ".join(f"{n:,} {reason}" for reason, n in store.rejected.items())
     show(summary, text, f"next: mixture bucket {job.path}")

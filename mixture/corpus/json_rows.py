@@ -246,7 +246,7 @@ def _text(row: Mapping[str, Any], reading: Reading) -> tuple[bytes, Reason | Non
         return b"", "empty text"
     if len(text) > reading.max_document_bytes:
         return text, "over the size limit"
-    lacking = reading.key and fields.pick(row, reading.key) in {fields.MISSING, None, ""}
+    lacking = reading.key and fields.pick(row, reading.key) in (fields.MISSING, None, "")
     return text, "no join key" if lacking else None
 
 

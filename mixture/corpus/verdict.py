@@ -124,7 +124,7 @@ def without_key(columns: pa.Table, key: str) -> list[int]:
 
 
 def _sample_key(columns: pa.Table, key: str, row: int) -> str:
-    return f'{key}: {"null" if columns[key][row].as_py() is None else '""'}'
+    return f"{key}: null" if columns[key][row].as_py() is None else f'{key}: ""'
 
 
 def _sample(text: pa.LargeBinaryScalar, name: str) -> str:

@@ -138,7 +138,7 @@ def _like(rule: LengthRule, supply: Supply, domain: int) -> Shares:
         bucket = np.searchsorted(np.array(edges), [0, *found.edges], side="right")
         return normal(np.bincount(bucket, found.shares, len(edges) + 1).astype(np.float64))
     name = "" if like is None or like.domain is None else like.domain
-    where = f"mix.domains.{grid.domains[domain]}.lengths: like {name!r}"
+    where = f"lengths of {grid.domains[domain]}: like {name!r}"
     if name not in grid.domains:
         raise PlanError(f"{where} is no domain of this corpus; {nearest(name, grid.domains)}")
     other = grid.domains.index(name)
@@ -290,7 +290,7 @@ def _global(mix: Mix, supply: Supply) -> Wish:
     whole_corpus = Supply(
         Grid(("all",), grid.edges[:1]), table.sum(axis=0), table.sum(axis=0), table.sum(axis=0)[:, None], lengths
     )
-    buckets = bucket_shares(mix.lengths, whole_corpus, 0)
+    buckets = bucket_shares(mix.lengths, supply if mix.lengths.form == "like" else whole_corpus, 0)
     everything = table.sum(axis=1).astype(np.float64)
     by_bucket = [normal(held.astype(np.float64), everything) for held in table.T]
     cells = np.stack(by_bucket, axis=1) * buckets

@@ -12,8 +12,8 @@ from mixture.plan.quota import Supply, Wish
 from mixture.plan.solve import Limits, feasible, limits, raised, redistribute
 from mixture.recipe.rules import MOST_EPOCHS, Mix
 
-#: Budgets that are tried one by one above the first that is found, where rounding decides.
-_TRIES = 64
+#: Budgets that are tried one by one above the largest that is found, where rounding decides; and how often.
+_TRIES, _ROUNDS = 32, 8
 _MOST_NAMED = 6
 
 
@@ -112,6 +112,7 @@ def largest_budget(mix: Mix, supply: Supply, budget: int, sequence: int) -> int:
     """Return the largest budget of whole sequences, up to the one given, that `solve` has quotas for.
 
     0 if none does. Rounding can make a budget feasible above one that is not, by a few sequences; those are tried too.
+    Only where a cell holds next to nothing, and next to nothing is wanted of it, may a still larger one be feasible.
     """
     wish, most = Wish.of(mix, supply), limits(mix, supply)
 
@@ -122,6 +123,9 @@ def largest_budget(mix: Mix, supply: Supply, budget: int, sequence: int) -> int:
     while over - best > 1:
         middle = (best + over) // 2
         best, over = (middle, over) if fit(middle) else (best, middle)
-    while further := next((n for n in range(best + _TRIES, best, -1) if n * sequence <= budget and fit(n)), None):
+    for _ in range(_ROUNDS):
+        further = next((n for n in range(best + _TRIES, best, -1) if n * sequence <= budget and fit(n)), None)
+        if further is None:
+            break
         best = further
     return best * sequence

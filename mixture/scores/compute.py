@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixture import schemas
-from mixture.corpus.documents import Chunk, InputFile
+from mixture.corpus.documents import InputFile
 from mixture.engine import Engine, Progress, Task
 from mixture.errors import InputError, RecipeError, nearest, some
 from mixture.hashing import document_ids, fingerprint, id_words
@@ -34,8 +35,9 @@ from mixture.scores import perplexity
 from mixture.scores.definitions import DEFINITIONS
 from mixture.scores.tables import ScoreTable
 from mixture.storage import expand, locate, read_record, write_json
+from mixture.tokens import rejects
 from mixture.tokens.inputs import Unit, content_hashes, reading
-from mixture.tokens.shares import read_reading, readers, unit_chunks, write_reading
+from mixture.tokens.shares import pieces, read_reading, readers, unit_chunks, write_reading
 from mixture.tokens.store import write_parquet
 from mixture.workspace import Workspace
 
@@ -81,7 +83,7 @@ class _Column:
 
     def share(self, unit: str, start: int, step: int) -> dict[str, Any] | None:
         """Return the record of a share, or None if it is not whole."""
-        record = read_record(self.mark(unit, start, step), "chunks", "documents", "rejected", "sample")
+        record = read_record(self.mark(unit, start, step), "chunks", "documents", "rejected", "samples")
         return record if record and all(self.part(unit, n).exists() for n in record["chunks"]) else None
 
 
@@ -94,7 +96,7 @@ def choose(recipe: Recipe, names: Sequence[str]) -> Recipe:
     known = {name: Score(measure=name) for name in get_args(Measure)} | {s.name: s for s in recipe.scores}
     for name in names:
         if name not in known:
-            raise RecipeError(f"--columns {name}: no such score; {nearest(name, known)} (of {', '.join(known)})")
+            raise RecipeError(f"--columns {name}: no such score; {nearest(name, known)}")
     chosen = tuple(known[name] for name in dict.fromkeys(names)) or recipe.scores
     if not chosen:
         raise RecipeError(
@@ -106,6 +108,13 @@ def choose(recipe: Recipe, names: Sequence[str]) -> Recipe:
 
 def score(recipe: Recipe, units: Sequence[Unit], workspace: Workspace, engine: Engine, progress: Progress) -> Scores:
     """Compute a recipe's scores of every document, find those that are whole, and gather tables of other tools.
+
+    Args:
+        recipe: its scores are wanted.
+        units: the files that documents are read from; where sources join rows, those of the store (`Store.texts`).
+        workspace: where scores go.
+        engine: where tasks run.
+        progress: who is told.
 
     Raises:
         InputError: a corpus, a model or a table cannot be read, or there are more bad rows than the recipe allows.
@@ -209,28 +218,24 @@ def score_chunks(
     """Task: score chunks start, start+step, … of a unit, and publish a part for each column that lacks one."""
     inputs = [InputFile(name, Path(path), size, digest) for name, path, size, digest in files]
     wanted = [_Column(**column) for column in columns]
-    record: dict[str, Any] = {"chunks": [], "documents": 0, "rejected": {}, "sample": ""}
+    record: dict[str, Any] = {"chunks": [], "documents": 0, "rejected": {}, "samples": []}
     for index, chunks in unit_chunks(format, inputs, read_reading(reading), start, step):
         _store(wanted, unit, index, [chunk.text for _, chunk in chunks])
         record["chunks"].append(index)
-        _count(record, chunks, inputs)
+        record["documents"] += sum(len(chunk.text) for _, chunk in chunks)
+        record["rejected"] = rejects.total([record["rejected"], rejects.count(chunks)])
+        within = {"within": f" of chunk {index}"} if index else {}
+        found = [sample | within for sample in rejects.samples(chunks, inputs)]
+        record["samples"] = (record["samples"] + found)[: rejects.SAMPLES]
     for column in wanted:
         write_json(column.mark(unit, start, step), record)
-
-
-def _count(record: dict[str, Any], chunks: Sequence[tuple[int, Chunk]], inputs: Sequence[InputFile]) -> None:
-    for number, chunk in chunks:
-        record["documents"] += len(chunk.text)
-        for reject in chunk.rejects:
-            record["rejected"][reject.reason] = record["rejected"].get(reject.reason, 0) + 1
-            record["sample"] = record["sample"] or f"{inputs[number].name}: {reject.reason} ({reject.sample!r})"
 
 
 def _store(columns: Sequence[_Column], unit: str, index: int, texts: Sequence[pa.LargeBinaryArray]) -> None:
     lacking = [column for column in columns if not column.part(unit, index).exists()]
     if not lacking:
         return
-    documents = [piece for text in texts for piece in _pieces(text)]
+    documents = [piece for text in texts for piece in _documents(text)]
     ids = document_ids(documents)
     doc_id = pa.FixedSizeBinaryArray.from_buffers(schemas.DOC_ID, len(documents), [None, pa.py_buffer(ids)])
     hi, lo = id_words(doc_id)
@@ -247,12 +252,10 @@ def _store(columns: Sequence[_Column], unit: str, index: int, texts: Sequence[pa
         write_parquet(column.part(unit, index), pa.table({"doc_id": kept, column.name: scores}))
 
 
-def _pieces(text: pa.LargeBinaryArray) -> Iterator[memoryview]:
-    if len(text):
-        offsets = np.frombuffer(text.buffers()[1], np.int64, len(text) + 1, 8 * text.offset).tolist()
-        whole = memoryview(text.buffers()[2] or b"")
-        for at in range(len(text)):
-            yield whole[offsets[at] : offsets[at + 1]]
+def _documents(text: pa.LargeBinaryArray) -> Iterator[memoryview]:
+    offsets, whole = pieces(text)
+    for first, stop in pairwise(offsets.tolist()):
+        yield whole[first:stop]
 
 
 def _scorer(column: _Column) -> Callable[[memoryview], float]:
@@ -274,17 +277,11 @@ def _parts(column: _Column, shares: Sequence[_Share]) -> Iterator[Path]:
 
 def _judge(recipe: Recipe, shares: Sequence[_Share], columns: Sequence[_Column]) -> tuple[int, dict[str, int]]:
     """Count documents and bad rows, also those of earlier runs; refuse more than the recipe allows."""
-    documents, rejected, sample = 0, dict[str, int](), ""
-    for share in shares:
-        record = columns[0].share(share.unit.key, share.start, share.step) or {}
-        documents += record.get("documents", 0)
-        sample = sample or record.get("sample", "")
-        for reason, count in record.get("rejected", {}).items():
-            rejected[reason] = rejected.get(reason, 0) + count
-    bad, allowed = sum(rejected.values()), recipe.max_bad_rows if recipe.on_bad_row == "skip" else 0
+    found = (columns[0].share(share.unit.key, share.start, share.step) for share in shares)
+    records = [record for record in found if record]
+    rejected = rejects.total(record["rejected"] for record in records)
+    bad, allowed = sum(rejected.values()), rejects.allowed(recipe)
     if bad > allowed:
-        raise InputError(
-            f"{bad:,} bad rows, {allowed:,} allowed; one of them: {sample}; mend them, or raise max_bad_rows with "
-            "on_bad_row: skip"
-        )
-    return documents, dict(sorted(rejected.items()))
+        samples = [sample for record in records for sample in record["samples"]]
+        raise InputError(rejects.too_many(bad, allowed, rejects.described(samples)))
+    return sum(record["documents"] for record in records), dict(sorted(rejected.items()))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from mixture import schemas
@@ -22,17 +23,20 @@ from mixture.engine import Engine, Progress, Task
 from mixture.errors import EngineMismatchError, InputError, StoreError, some
 from mixture.hashing import document_ids, fingerprint, id_words
 from mixture.recipe import Recipe
-from mixture.recipe.sources import Source, TokenizerSpec
+from mixture.recipe.sources import TokenizerSpec
 from mixture.storage import read_json, write_json
 from mixture.storage import read_record as read_json_record
+from mixture.tokens import rejects
 from mixture.tokens import tokenizer as tokenizers
 from mixture.tokens.inputs import Unit, find, reading
+from mixture.tokens.join import Joined, join
+from mixture.tokens.join_rows import PLACE
 from mixture.tokens.separators import frame
-from mixture.tokens.shares import read_reading, readers, unit_chunks, write_reading
-from mixture.tokens.store import PartFiles, read_parquet, read_record, widest, write_parquet, write_part
+from mixture.tokens.shares import merged, pieces, places, read_reading, readers, texts_of, unit_chunks, write_reading
+from mixture.tokens.store import PartFiles, read_parquet, read_record, write_parquet, write_part
 from mixture.workspace import Workspace
 
-_SAMPLES = 5
+Places: TypeAlias = tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,9 @@ class Store:
         folder: the tokenizer's folder; a part's name leads from here to its file.
         tokenizer: the vocabulary, loaded.
         units: the input files, grouped.
-        parts: all parts, in the order of units and chunks.
+        texts: the files that the documents were read from: the input files, or those that joined documents lie in.
+        parts: all parts, in the order of texts and chunks.
+        joins: what was joined, for each source that joins.
         made: units that this run had to read, with the reason.
         notices: sentences that the user must see.
     """
@@ -77,18 +83,22 @@ class Store:
     folder: Path
     tokenizer: tokenizers.Tokenizer
     units: tuple[Unit, ...]
+    texts: tuple[Unit, ...]
     parts: tuple[StoredPart, ...]
+    joins: tuple[Joined, ...]
     made: tuple[str, ...]
     notices: tuple[str, ...]
 
     @property
     def rejected(self) -> dict[str, int]:
-        """Bad rows, by reason."""
-        total: dict[str, int] = {}
-        for part in self.parts:
-            for reason, count in part.record["rejected"].items():
-                total[reason] = total.get(reason, 0) + count
-        return dict(sorted(total.items()))
+        """Bad rows, by reason; of a source that joins, also joined documents that are too large."""
+        counts = [join.rejected for join in self.joins] + [part.record["rejected"] for part in self.parts]
+        return dict(sorted(rejects.total(counts).items()))
+
+    @property
+    def joined_rows(self) -> int:
+        """Rows that were joined into documents."""
+        return sum(join.rows for join in self.joins)
 
     @property
     def documents(self) -> int:
@@ -126,16 +136,20 @@ def tokenize(recipe: Recipe, workspace: Workspace, engine: Engine, progress: Pro
         frame(tokenizer, phase.sequence.separator)
     if tokenizer.notice:
         progress.say(tokenizer.notice)
+    found = _Texts(
+        units,
+        tuple(join(recipe, source, units, workspace, engine, progress) for source in recipe.sources if source.join),
+    )
     mismatch = workspace.store(tokenizer.fingerprint) / "mismatch.json"
     if mismatch.exists() and tokenizer.engine != "reference":
-        return _tokenize_with(recipe, workspace, engine, progress, units, "reference", str(read_json(mismatch)))
+        return _tokenize_with(recipe, workspace, engine, progress, found, "reference", str(read_json(mismatch)))
     try:
-        return _tokenize_with(recipe, workspace, engine, progress, units, "auto", tokenizer.notice)
+        return _tokenize_with(recipe, workspace, engine, progress, found, "auto", tokenizer.notice)
     except EngineMismatchError as error:
         notice = f"{error}; the whole store is made again with the reference tokenizer, which is slower"
         progress.say(notice)
         write_json(mismatch, notice)
-        return _tokenize_with(recipe, workspace, engine, progress, units, "reference", notice)
+        return _tokenize_with(recipe, workspace, engine, progress, found, "reference", notice)
 
 
 def _tokenize_with(
@@ -143,32 +157,47 @@ def _tokenize_with(
     workspace: Workspace,
     engine: Engine,
     progress: Progress,
-    units: tuple[Unit, ...],
+    found: _Texts,
     choice: Literal["auto", "reference"],
     notice: str | None,
 ) -> Store:
+    texts = found.texts
     tokenizer = _load(recipe.tokenizer.model_dump_json(), str(workspace.data), choice)
     name = tokenizer.fingerprint + ("-reference" if choice == "reference" else "")
     folder = workspace.store(name)
-    tasks = [task for unit in units for task in _tasks(recipe, workspace, unit, folder, choice)]
+    tasks = [task for unit in texts for task in _tasks(recipe, workspace, unit, folder, choice)]
     missing = [task for task in tasks if not _is_done(task)]
     made = tuple(dict.fromkeys(task.label for task in missing))
     total = sum(task.weight for task in tasks)
-    why = f"{len(made)} of {len(units)} inputs new or changed: {some(made)}"
+    why = f"{len(made)} of {len(texts)} inputs new or changed: {some(made)}"
     progress.start("tokenize", why, "B", total, total - sum(task.weight for task in missing))
-    seen = 0
+    seen = sum(sum(join.rejected.values()) for join in found.joins)
     for task, report in engine.run(missing):
         progress.advance(task.weight)
         seen += sum(report["rejected"].values())
         if seen > recipe.max_bad_rows:
-            raise InputError(_too_many(seen, recipe.max_bad_rows, _place(report["samples"])))
+            raise InputError(rejects.too_many(seen, recipe.max_bad_rows, rejects.described(report["samples"])))
     progress.finish()
     if missing:
         write_json(folder / "proof.json", asdict(tokenizer.proof))
     fresh = {(task.arguments["folder"], task.arguments["start"]) for task in missing}
-    parts = tuple(part for unit in units for part in _parts(unit, workspace, recipe, folder, fresh))
-    _judge(recipe, units, parts)
-    return Store(folder, tokenizer, units, parts, made, (notice,) if notice else ())
+    parts = tuple(part for unit in texts for part in _parts(unit, workspace, recipe, folder, fresh))
+    _judge(recipe, found, parts)
+    return Store(folder, tokenizer, found.units, texts, parts, found.joins, made, (notice,) if notice else ())
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """The units of a recipe, and what takes their place where a source joins."""
+
+    units: tuple[Unit, ...]
+    joins: tuple[Joined, ...]
+
+    @property
+    def texts(self) -> tuple[Unit, ...]:
+        """What the documents are read from."""
+        joined = tuple(unit for join in self.joins for unit in join.units)
+        return tuple(unit for unit in self.units if unit.source.join is None) + joined
 
 
 @functools.lru_cache(maxsize=2)
@@ -189,6 +218,7 @@ def _tasks(
             "format": unit.source.format,
             "files": [[f.name, str(f.path), f.size, f.digest] for f in unit.files],
             "reading": write_reading(how),
+            "joined": bool(unit.origins),
             "folder": str(folder / unit.key),
             "start": start,
             "step": count,
@@ -224,6 +254,7 @@ def tokenize_chunks(  # noqa: PLR0913, PLR0917 - a task's whole world travels in
     format: str,  # noqa: A002
     files: list[tuple[str, str, int, str]],
     reading: str,
+    joined: bool,
     folder: str,
     start: int,
     step: int,
@@ -234,37 +265,39 @@ def tokenize_chunks(  # noqa: PLR0913, PLR0917 - a task's whole world travels in
     tokenizer = _load(spec, data, choice)
     columns = _columns_key(how.columns)
     report: dict[str, Any] = {"chunks": [], "rejected": {}, "samples": []}
-    for index, chunks in unit_chunks(format, inputs, how, start, step):
+    wanted = replace(how, columns=(*how.columns, *PLACE)) if joined else how
+    for index, chunks in unit_chunks(format, inputs, wanted, start, step):
         part = PartFiles(Path(folder), index)
-        record = read_record(part) or _store_chunks(part, chunks, inputs, tokenizer)
+        where = _origins(chunks) if joined else places(chunks)
+        record = read_record(part) or _store_chunks(part, chunks, where, inputs, tokenizer)
         if columns and not part.columns(columns).exists():
-            write_parquet(part.columns(columns), _align_columns(part, chunks))
+            write_parquet(part.columns(columns), _align_columns(part, chunks, where, how.columns))
         report["chunks"].append(index)
-        for reason, count in record["rejected"].items():
-            report["rejected"][reason] = report["rejected"].get(reason, 0) + count
+        report["rejected"] = rejects.total([report["rejected"], record["rejected"]])
         # Which row of the file a chunk begins with is known once all chunks before it are read.
         within = {"within": f" of chunk {index}"} if index else {}
-        report["samples"] = (report["samples"] + [sample | within for sample in record["samples"]])[:_SAMPLES]
+        report["samples"] = (report["samples"] + [sample | within for sample in record["samples"]])[: rejects.SAMPLES]
     for key in dict.fromkeys(["", columns]):
         write_json(_mark(Path(folder), start, step, key), {"chunks": report["chunks"]})
     return report
 
 
+def _origins(chunks: Sequence[tuple[int, Chunk]]) -> Places:
+    """Return where the first row of each joined document lies."""
+    number, row = (np.concatenate([schemas.numbers(chunk.columns[name]) for _, chunk in chunks]) for name in PLACE)
+    return number.astype(np.int32), row.astype(np.int64)
+
+
 def _store_chunks(
     part: PartFiles,
     chunks: Sequence[tuple[int, Chunk]],
+    places: Places,
     inputs: Sequence[InputFile],
     tokenizer: tokenizers.Tokenizer,
 ) -> dict[str, Any]:
-    texts = [chunk.text for _, chunk in chunks]
-    # Joining copies, also one text alone.
-    text = texts[0] if len(texts) == 1 else pa.concat_arrays([pa.nulls(0, pa.large_binary()), *texts])
-    number = np.repeat([n for n, _ in chunks], [len(chunk.text) for _, chunk in chunks]).astype(np.int32)
-    row = np.concatenate([np.empty(0, np.int64), *_rows_in_file(chunks)])
-    offsets = (
-        np.frombuffer(text.buffers()[1], np.int64, len(text) + 1, 8 * text.offset) if len(text) else np.zeros(1, int)
-    )
-    whole = memoryview(text.buffers()[2] or b"") if len(text) else memoryview(b"")
+    text = texts_of(chunks)
+    number, row = places
+    offsets, whole = pieces(text)
     ids = document_ids(whole[a:b] for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True))
     hi, lo = id_words(pa.FixedSizeBinaryArray.from_buffers(schemas.DOC_ID, len(text), [None, pa.py_buffer(ids)]))
     # Equal texts have equal ids: the place in the input then decides, so that a part is the same whoever makes it.
@@ -276,25 +309,12 @@ def _store_chunks(
     documents = {"n_bytes": np.diff(offsets)[order], "input": number[order], "input_row": row[order]}
     facts = {
         "rows": _rows_of_files(chunks, len(inputs)),
-        "rejected": _count(reject.reason for _, chunk in chunks for reject in chunk.rejects),
-        "samples": _samples(chunks, inputs),
+        "rejected": rejects.count(chunks),
+        "samples": rejects.samples(chunks, inputs),
         "engine": tokenizer.engine,
         "checked": checked,
     }
     return write_part(part, (hi, lo), tokens, starts, documents, schemas.token_type(tokenizer.n_vocab), facts)
-
-
-def _rows_in_file(chunks: Sequence[tuple[int, Chunk]]) -> Iterator[np.ndarray[Any, Any]]:
-    """Yield each chunk's rows, counted from the first row that this part holds of the chunk's file."""
-    for _, first, chunk in _with_first_rows(chunks):
-        yield chunk.row + first
-
-
-def _with_first_rows(chunks: Sequence[tuple[int, Chunk]]) -> Iterator[tuple[int, int, Chunk]]:
-    before: dict[int, int] = {}
-    for number, chunk in chunks:
-        yield number, before.get(number, 0), chunk
-        before[number] = before.get(number, 0) + chunk.rows
 
 
 def _rows_of_files(chunks: Sequence[tuple[int, Chunk]], files: int) -> list[int]:
@@ -304,31 +324,14 @@ def _rows_of_files(chunks: Sequence[tuple[int, Chunk]], files: int) -> list[int]
     return rows
 
 
-def _count(reasons: Iterable[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for reason in reasons:
-        counts[reason] = counts.get(reason, 0) + 1
-    return counts
-
-
-def _samples(chunks: Sequence[tuple[int, Chunk]], inputs: Sequence[InputFile]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for number, first, chunk in _with_first_rows(chunks):
-        for reject in chunk.rejects[: _SAMPLES - len(found)]:
-            place = {"file": inputs[number].name, "row": reject.row + first}
-            found.append(place | {"reason": reject.reason, "sample": reject.sample})
-    return found
-
-
-def _align_columns(part: PartFiles, chunks: Sequence[tuple[int, Chunk]]) -> pa.Table:
+def _align_columns(
+    part: PartFiles, chunks: Sequence[tuple[int, Chunk]], places: Places, names: Sequence[str]
+) -> pa.Table:
     """Return the chunks' columns in the order of the part's documents."""
     documents = read_parquet(part.documents, ["input", "input_row"])
-    tables = [chunk.columns for _, chunk in chunks]
-    # Files that share a part may disagree on a field's type; all have the same fields.
-    fields = [(name, widest({table.schema.field(name).type for table in tables})) for name in tables[0].schema.names]
-    table = pa.concat_tables([table.cast(pa.schema(fields)) for table in tables])
-    number = np.repeat([n for n, _ in chunks], [len(chunk.text) for _, chunk in chunks])
-    row = np.concatenate([np.empty(0, np.int64), *_rows_in_file(chunks)])
+    tables = [chunk.columns.select(list(names)) for _, chunk in chunks]
+    table = merged(tables or [pa.table({name: pa.nulls(0) for name in names})])
+    number, row = places
     place = np.lexsort((row, number))
     wanted = np.lexsort((schemas.numbers(documents["input_row"]), schemas.numbers(documents["input"])))
     order = np.empty(len(place), np.int64)
@@ -341,7 +344,7 @@ def _parts(
 ) -> Iterator[StoredPart]:
     how = reading(recipe, unit.source, workspace)
     columns = _columns_key(how.columns)
-    first = np.zeros(len(unit.files), np.int64)
+    first = np.zeros(len(unit.named), np.int64)
     count = 0
     steps = readers(unit, how)
     for start in range(steps):
@@ -354,48 +357,30 @@ def _parts(
             raise StoreError(f"{files.record}: this part's record is gone; remove {files.folder} and run again")
         is_fresh = (str(files.folder), index % steps) in fresh
         yield StoredPart(unit, files, record, tuple(first.tolist()), columns, is_fresh)
-        first += record["rows"]
+        if not unit.origins:  # Joined documents say themselves which row they begin in.
+            first += record["rows"]
 
 
-def _judge(recipe: Recipe, units: Sequence[Unit], parts: Sequence[StoredPart]) -> None:
+def _judge(recipe: Recipe, found: _Texts, parts: Sequence[StoredPart]) -> None:
     """Refuse a source without documents, and more bad rows than allowed, also those that an earlier run counted."""
     for source in recipe.sources:
-        held = [part for part in parts if part.unit.source is source]
-        if not sum(part.record["documents"] for part in held):
-            raise InputError(
-                _no_document(source, [file for unit in units if unit.source is source for file in unit.files], held)
-            )
-    allowed = recipe.max_bad_rows if recipe.on_bad_row == "skip" else 0
-    bad = sum(sum(part.record["rejected"].values()) for part in parts)
-    if bad > allowed:
-        raise InputError(_too_many(bad, allowed, _placed(parts)))
-
-
-def _no_document(source: Source, files: Sequence[InputFile], parts: Sequence[StoredPart]) -> str:
-    rows, rejected = sum(sum(part.record["rows"]) for part in parts), _placed(parts)
-    more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
-    why = f", the first bad one {rejected[0]}" if rejected else ""
-    return (
-        f"source {source.name!r} holds no document: {rows:,} rows in {files[0].name}{more}{why}; check paths and the "
-        "text field, or take the source out of the recipe"
-    )
+        held = [part for part in parts if part.unit.source.name == source.name]
+        if source.join is None and not sum(part.record["documents"] for part in held):
+            files = [file for unit in found.units if unit.source is source for file in unit.files]
+            rows = sum(sum(part.record["rows"]) for part in held)
+            raise InputError(rejects.no_document(source.name, files, rows, _placed(held)))
+    most = rejects.allowed(recipe)
+    counts = [join.rejected for join in found.joins] + [part.record["rejected"] for part in parts]
+    bad = sum(rejects.total(counts).values())
+    if bad > most:
+        samples = [sample for join in found.joins for sample in join.samples]
+        raise InputError(rejects.too_many(bad, most, rejects.described(samples) + _placed(parts)))
 
 
 def _placed(parts: Sequence[StoredPart]) -> list[str]:
     """Say where the sampled bad rows of parts are, counted in their files, and what is wrong with them."""
     out = []
     for part in parts:
-        first = dict(zip((file.name for file in part.unit.files), part.first_rows, strict=True))
-        out += _place([s | {"row": s["row"] + first.get(s["file"], 0)} for s in part.record["samples"]])
+        first = dict(zip((file.name for file in part.unit.named), part.first_rows, strict=True))
+        out += rejects.described([s | {"row": s["row"] + first.get(s["file"], 0)} for s in part.record["samples"]])
     return out
-
-
-def _place(samples: Sequence[dict[str, Any]]) -> list[str]:
-    return [f"{s['file']}, row {s['row']:,}{s.get('within', '')}: {s['reason']} ({s['sample']!r})" for s in samples]
-
-
-def _too_many(bad: int, allowed: int, places: Sequence[str]) -> str:
-    return (
-        f"{bad:,} bad rows, {allowed:,} allowed; one of them: {places[0]}; mend them, or raise max_bad_rows with "
-        "on_bad_row: skip"
-    )

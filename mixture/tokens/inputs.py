@@ -27,8 +27,8 @@ SMALL_FILE = 16 << 20
 UNIT_BYTES = 32 << 20
 _UNIT_FILES = 4096
 #: Text is about this much larger than a compressed file.
-_EXPANSION = 4
-_COMPRESSED = (".gz", ".zst", ".zstd", ".parquet")
+EXPANSION = 4
+COMPRESSED = (".gz", ".zst", ".zstd", ".parquet")
 _HASH_TASK_BYTES = 1 << 30
 _FORMAT_VERSION = 1
 
@@ -126,7 +126,7 @@ def _gather(source: Source, files: Sequence[InputFile]) -> Iterator[tuple[InputF
     group: list[InputFile] = []
     size = 0
     for file in files:
-        text = file.size * (_EXPANSION if file.name.endswith(_COMPRESSED) else 1)
+        text = file.size * (EXPANSION if file.name.endswith(COMPRESSED) else 1)
         if source.format == "huggingface" or text >= SMALL_FILE:
             yield (file,)
             continue

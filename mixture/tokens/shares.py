@@ -1,4 +1,4 @@
-"""Who reads what of a unit: how many tasks share it, and which chunks each of them reads.
+"""Who reads what of a unit: how many tasks share it, which chunks each of them reads, and what a task then holds.
 
 What decides is the unit alone, so a run that was killed and one on more machines cut it alike.
 """
@@ -10,9 +10,14 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
 from mixture import corpus
 from mixture.corpus.documents import Chunk, InputFile, Reading
 from mixture.tokens.inputs import Unit
+from mixture.tokens.store import widest
 
 #: Readers of one compressed file: each decompresses all of it, so more would only heat the room.
 _MOST_READERS = 8
@@ -59,3 +64,41 @@ def read_reading(text: str) -> Reading:
     fields["columns"] = tuple(fields["columns"])
     fields["options"] = tuple((k, v) for k, v in fields["options"])
     return Reading(**fields)
+
+
+def with_first_rows(chunks: Sequence[tuple[int, Chunk]]) -> Iterator[tuple[int, int, Chunk]]:
+    """Yield (file, first row, chunk), the rows being counted from the first that these chunks hold of the file."""
+    before: dict[int, int] = {}
+    for number, chunk in chunks:
+        yield number, before.get(number, 0), chunk
+        before[number] = before.get(number, 0) + chunk.rows
+
+
+def places(chunks: Sequence[tuple[int, Chunk]]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Return the file and the row of each document, shape (n,) each; rows as `with_first_rows` counts them."""
+    number = np.repeat([n for n, _ in chunks], [len(chunk.text) for _, chunk in chunks]).astype(np.int32)
+    rows = [chunk.row + first for _, first, chunk in with_first_rows(chunks)]
+    return number, np.concatenate([np.empty(0, np.int64), *rows])
+
+
+def texts_of(chunks: Sequence[tuple[int, Chunk]]) -> pa.LargeBinaryArray:
+    """Return the documents' texts as one array."""
+    texts = [chunk.text for _, chunk in chunks]
+    # Joining copies, also one text alone.
+    return texts[0] if len(texts) == 1 else pa.concat_arrays([pa.nulls(0, pa.large_binary()), *texts])
+
+
+def pieces(text: pa.LargeBinaryArray) -> tuple[npt.NDArray[np.int64], memoryview]:
+    """Return where each text begins, shape (n + 1,), and the bytes that this counts in."""
+    if not len(text):
+        return np.zeros(1, np.int64), memoryview(b"")
+    return np.frombuffer(text.buffers()[1], np.int64, len(text) + 1, 8 * text.offset), memoryview(
+        text.buffers()[2] or b""
+    )
+
+
+def merged(tables: Sequence[pa.Table]) -> pa.Table:
+    """Put tables of the same columns one behind the other; they may disagree on a column's type (see `widest`)."""
+    names = tables[0].schema.names
+    kinds = [(name, widest({table.schema.field(name).type for table in tables})) for name in names]
+    return pa.concat_tables([table.cast(pa.schema(kinds)) for table in tables])

@@ -139,7 +139,7 @@ def load(spec: TokenizerSpec, data: Path, *, engine: Choice = "auto") -> Tokeniz
 def prove(backend: Backend) -> tuple[Engine | Routed | None, Proof]:
     """Build the fast engine for a vocabulary and try it on the hard set; None where it does not pass."""
     name = f"gigatoken {version('gigatoken')}"
-    tail = f"using the reference, about {backend.slower}× slower"  # noqa: RUF001
+    tail = f"using the reference, about {backend.slower}× slower"
     every = hard.strings((*backend.specials[:16], *backend.added[:16]))
     tried = [text for text in every if not (backend.by_class and is_unsettled(text))]
     try:

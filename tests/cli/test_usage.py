@@ -16,7 +16,7 @@ from mixture.cli import app
 from tests.cli.conftest import DOCS, EASY, Shop
 from tests.conftest import documents, recipe_text
 
-COMMANDS = ["tokenize", "bucket", "plan", "pack", "verify", "run", "init", "report"]
+COMMANDS = ["tokenize", "bucket", "score", "plan", "pack", "verify", "run", "init", "report", "diff"]
 HEAVY = ("pyarrow", "numpy", "polars", "duckdb", "datasets", "torch", "pydantic", "rich.progress", "tiktoken")
 
 
