@@ -13,8 +13,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import corpora, machine, pack, tokenize
+from bench import corpora, machine, pack, plan, tokenize
 from bench.measure import Rounds
+from mixture.recipe.quantities import tokens
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -37,11 +38,13 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--corpus", type=Path, nargs="+", metavar="PATH", help="folders or files: .jsonl[.gz|.zst], .parquet")
     add("--tokenizer", type=Path, metavar="FILE", help=".tiktoken, .model or tokenizer.json (default: makes a BPE)")
-    add("--only", choices=["tokenize", "pack"], help="one bench alone")
+    add("--only", choices=["tokenize", "pack", "plan"], help="one bench alone")
     add("--repeat", type=int, default=3, help="rounds that count (default 3)")
     add("--warm-up", type=int, default=1, help="rounds before them (default 1)")
     add("--no-short", dest="short", action="store_false", help="leave the corpus of short documents out")
     add("--workers", type=int, default=machine.cores(), help="worker processes, besides 1 (default: all cores)")
+    add("--documents", default="4M", help="plan: documents of the generated index, as 100M or 1B (default 4M)")
+    add("--budget", help="plan: tokens of the plan, as 20B (default: a fifth of the index)")
     add("--megabytes", type=float, default=64, help="without --corpus: how much of the standard library (default 64)")
     add("--vocabulary", type=int, default=16_000, help="without --tokenizer: tokens of the BPE (default 16000)")
     add("--temp", type=Path, metavar="DIR", help="where to work (default: the system's temporary folder)")
@@ -50,14 +53,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, temp: Path, console: Console) -> list[dict[str, Any]]:
+    rounds = Rounds(options.repeat, options.warm_up, temp)
+    counts = tuple(sorted({1, options.workers}))
+    rows = [] if options.only == "plan" else _run_on_text(options, temp, console, rounds, counts)
+    if options.only in (None, "plan"):
+        with console.status(f"plan {options.documents} documents"):
+            budget = tokens(options.budget) if options.budget else None
+            rows += plan.bench(tokens(options.documents), budget, counts, rounds)
+    return rows
+
+
+def _run_on_text(
+    options: argparse.Namespace, temp: Path, console: Console, rounds: Rounds, counts: tuple[int, ...]
+) -> list[dict[str, Any]]:
     with console.status("laying out the corpus"):
         own = options.corpus is None
         given = corpora.stdlib(temp / "stdlib", options.megabytes) if own else corpora.given(options.corpus)
         vocabulary = corpora.vocabulary(options.tokenizer, given, temp / "vocabulary", options.vocabulary)
         plain = given if given.plain else corpora.plain(given, temp / "plain")
         short = [corpora.short(plain, temp / "short")] if options.short else []
-    rounds = Rounds(options.repeat, options.warm_up, temp)
-    counts = tuple(sorted({1, options.workers}))
     rows: list[dict[str, Any]] = []
     if options.only != "pack":
         for corpus in ([plain] if given.plain else [plain, given]) + short:
@@ -85,8 +99,7 @@ def show(result: dict[str, Any], console: Console) -> None:
         table.add_column(heading, justify="left" if heading == "other" else "right", no_wrap=True)
     for row in result["rows"]:
         others = [(row["other"], row.get("floor"), row.get("ratio"), row.get("floor_peak"))]
-        if "memcpy" in row:
-            others.append(("memcpy", row["memcpy"], row["ratio_memcpy"], None))
+        others += [(o["name"], o["rate"], o["ratio"], o.get("peak")) for o in row.get("more", ())]
         for name, floor, ratio, peak in others:
             table.add_row(
                 f"{row['bench']}, {row['unit']}",

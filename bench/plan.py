@@ -6,6 +6,7 @@ the whole stage: survey, quotas, draws, order, files, lock; start-up is not. Pea
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,13 +16,16 @@ import duckdb
 
 from bench import measure
 from bench.measure import Contestant, Rounds
+from bench.slimpajama import make_index
 from mixture.engine import Silence
 from mixture.engine.local import Local
 from mixture.index.build import Index
+from mixture.index.census import Census
 from mixture.plan.given import Given
 from mixture.plan.make import Planner
 from mixture.recipe import Recipe
 from mixture.recipe.sources import TokenizerSpec
+from mixture.storage import read_json
 from mixture.tokens.ingest import Store
 from mixture.tokens.tokenizer import load
 from mixture.workspace import Workspace
@@ -52,18 +56,68 @@ def planner(of: Recipe, index: Index, work: Path, engine: Local) -> Planner:
     return Planner(of, store, index, None, {}, Given(), Workspace(work, Path()), engine, Silence())
 
 
-def ours(folder: str, budget: int, workers: int, work: str, on_shortage: str) -> dict[str, Any]:
-    """Contestant: the plan stage over an index."""
-    from bench.slimpajama import open_index
+def bench(documents: int, budget: int | None, workers: tuple[int, ...], rounds: Rounds) -> list[dict[str, Any]]:
+    """Measure one index with each number of workers; return a row for each."""
+    place = rounds.temp / "plan"
+    index = make_index(place / "index", documents, workers=max(workers))
+    budget = budget or index.tokens // 5
+    return [_measure(place, index, budget, count, rounds) for count in workers]
 
+
+def _measure(place: Path, index: Index, budget: int, workers: int, rounds: Rounds) -> dict[str, Any]:
+    folder = str(index.folder)
+    job = {"folder": folder, "budget": budget, "workers": workers, "work": str(place / "work")}
+    contestants = [
+        Contestant("ours", "bench.plan:ours", job),
+        Contestant("scan", "bench.plan:scan", {"folder": folder, "workers": workers}),
+        Contestant("sort", "bench.plan:sort", {"folder": folder, "workers": workers}),
+    ]
+    reports = measure.alternate(contestants, rounds)
+    rates = {name: [index.documents / r["seconds"] / 1e6 for r in found] for name, found in reports.items()}
+    peak = {name: max(max(r["peak_child"], r["peak_self"]) for r in found) for name, found in reports.items()}
+    return {
+        "bench": "plan",
+        "corpus": f"{index.documents:,} documents → {budget / 1e9:,.1f}B tokens, {reports['ours'][0]['drawn']:,} drawn",
+        "megabytes": index.table.stat().st_size / 1e6,
+        "documents": index.documents,
+        "workers": workers,
+        "unit": "M documents/s",
+        "ours": measure.spread(rates["ours"]),
+        "ours_seconds": measure.spread([r["seconds"] for r in reports["ours"]]),
+        "other": "DuckDB, sum of the columns",
+        "floor": measure.spread(rates["scan"]),
+        "ratio": measure.ratios(rates["ours"], rates["scan"]),
+        "floor_peak": peak["scan"],
+        "more": [
+            {
+                "name": "DuckDB, sorted draw",
+                "rate": measure.spread(rates["sort"]),
+                "ratio": measure.ratios(rates["ours"], rates["sort"]),
+                "peak": peak["sort"],
+            }
+        ],
+        "peak": peak["ours"],
+        "skipped": "",
+    }
+
+
+def open_index(folder: Path) -> Index:
+    """Open an index that `make_index` wrote."""
+    census = Census.from_rows(read_json(folder / "census.json"))
+    record = {name: value for name, value in read_json(folder / "index.json").items() if name != "census"}
+    return Index(folder=folder, census=census, made=False, **record)
+
+
+def ours(folder: str, budget: int, workers: int, work: str) -> dict[str, Any]:
+    """Contestant: the plan stage over an index, into a work directory that is not there yet."""
+    shutil.rmtree(work, ignore_errors=True)
     index = open_index(Path(folder))
     with Local(workers) as engine:
-        start, cpu = time.perf_counter(), time.process_time()
-        made = planner(recipe(budget, on_shortage=on_shortage), index, Path(work), engine).plan(Path(work) / "lock.json")
-        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-    cells = made.lock.phases[0]["cells"]
-    rows = sum(cell["documents"] for cell in cells)
-    return {"seconds": seconds, "cpu": cpu, "drawn": rows, "digest": made.phases[0].digest}
+        start = time.perf_counter()
+        made = planner(recipe(budget, on_shortage="redistribute"), index, Path(work), engine).plan(Path(work) / "lock")
+        seconds = time.perf_counter() - start
+    drawn = sum(cell["documents"] for cell in made.lock.phases[0]["cells"])
+    return {"seconds": seconds, "drawn": drawn, "digest": made.phases[0].digest}
 
 
 def scan(folder: str, workers: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from mixture.recipe.quantities import show_length
 
 _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
 _ARROW = " → "
+_SIDE_BY_SIDE = 5
 
 
 def short(number: float) -> str:
@@ -38,10 +39,10 @@ def share(part: float, whole: float) -> str:
     return f"{percent:.1f}" if percent >= 0.05 else "<0.1"
 
 
-def _move(before: str, after: str) -> Text:
+def _move(before: str, after: str, *, narrow: bool = False) -> Text:
     if before == after == "·":
         return Text("·", style="dim")
-    return Text.assemble((before, "dim"), (_ARROW, "dim"), after)
+    return Text.assemble((before, "dim"), ("\n" if narrow else _ARROW, "dim"), after)
 
 
 def mixture_table(name: str, phase: dict[str, Any]) -> RenderableType:
@@ -59,7 +60,7 @@ def mixture_table(name: str, phase: dict[str, Any]) -> RenderableType:
         _group_table(_title(name, phase) if not number else "", buckets, {d: domains[d] for d in mine}, phase)
         for number, (buckets, mine) in enumerate(groups.items())
     ]
-    legend = "before → after; lengths in percent of their domain; epochs of the supply: mean, and the most of a cell"
+    legend = "before → after (or below it); lengths in percent of their domain; epochs of the supply: mean, and the most of a cell"
     return Group(*tables, Text(legend, "dim"))
 
 
@@ -68,17 +69,21 @@ def _group_table(
 ) -> Table:
     after = _after(phase)
     supplied, written = _total(phase["cells"], "supply_tokens"), _total(phase["cells"], after)
+    # Before stands above after where there are too many columns for both side by side.
+    narrow = len(buckets) > _SIDE_BY_SIDE
     moved = any(cell["wanted"] != cell["granted"] for cell in phase["cells"])
     table = Table(title=title or None, title_justify="left", header_style="bold")
     table.add_column("domain", no_wrap=True)
     table.add_column("share %", justify="right", no_wrap=True)
     for bucket in buckets:
-        table.add_column(f"{bucket} %", justify="right", no_wrap=True)
+        folded = bucket.replace("-", "-\n")
+        heading = f"{folded}\n%" if narrow else f"{bucket} %"
+        table.add_column(heading, justify="right", no_wrap=True)
     for column in ("wanted", *(["granted"] if moved else []), "written", "epochs"):
         table.add_column(column, justify="right", no_wrap=True)
     for domain, cells in domains.items():
         before, now = _total(cells, "supply_tokens"), _total(cells, after)
-        lengths = [_move(share(c["supply_tokens"], before), share(c[after], now)) for c in cells]
+        lengths = [_move(share(c["supply_tokens"], before), share(c[after], now), narrow=narrow) for c in cells]
         table.add_row(
             domain, _move(share(before, supplied), share(now, written)), *lengths, *_tail(phase, cells, moved)
         )
@@ -88,6 +93,7 @@ def _group_table(
         _move(
             share(_total(column, "supply_tokens"), _total(every, "supply_tokens")),
             share(_total(column, after), _total(every, after)),
+            narrow=narrow,
         )
         for column in columns
     ]
