@@ -15,6 +15,7 @@ from mixture.recipe.rules import MOST_EPOCHS, Mix
 #: Budgets that are tried one by one above the largest that is found, where rounding decides; and how often.
 _TRIES, _ROUNDS = 32, 8
 _MOST_NAMED = 6
+_MOST_MOVES = 3
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,8 @@ def _moves(supply: Supply, goal: Counts, granted: Counts) -> str:
     change = granted - goal
     order = [int(c) for c in np.argsort(-np.abs(change), kind="stable") if change[c]]
     names = supply.grid.names
-    shown = [f"{names[c][0]} {names[c][1]} {goal[c]:,} → {granted[c]:,}" for c in order[:_MOST_NAMED]]
-    more = f" and {len(order) - _MOST_NAMED} more cells" if len(order) > _MOST_NAMED else ""
+    shown = [f"{names[c][0]} {names[c][1]} {goal[c]:,} → {granted[c]:,}" for c in order[:_MOST_MOVES]]
+    more = f" and {len(order) - _MOST_MOVES} more cells" if len(order) > _MOST_MOVES else ""
     return ", ".join(shown) + more
 
 

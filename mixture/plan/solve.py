@@ -88,11 +88,17 @@ def limits(mix: Mix, supply: Supply) -> Limits:
         domains.append(float(MOST_EPOCHS) if caps.domain is None else caps.domain)
     held, used = supply.tokens, supply.used
     cap = np.array(documents, np.int64)
-    left = np.maximum(cap[:, None] - np.arange(supply.seen.shape[1]), 0)
-    by_documents = (supply.seen * left).sum(axis=1)
+    by_documents = _room(supply, cap)
     by_epochs = _times(held, epochs) - used
     by_domain = _times(grid.sums(held), domains) - grid.sums(used)
     return Limits(cap, np.maximum(np.minimum(by_documents, by_epochs), 0), np.maximum(by_domain, 0))
+
+
+def _room(supply: Supply, caps: Counts) -> Counts:
+    """Return the tokens of each cell that its documents may still give under caps of their own, shape (cells,)."""
+    left = np.maximum(caps[:, None] - np.arange(supply.seen.shape[1]), 0)
+    found: Counts = (supply.seen * left).sum(axis=1)
+    return found
 
 
 def _times(tokens: Counts, epochs: Sequence[float]) -> Counts:
@@ -137,7 +143,9 @@ def feasible(mix: Mix, supply: Supply, goal: Counts, most: Limits) -> bool:
     """Tell whether `solve` finds quotas for what is wanted: as it is, or by the way out that the recipe allows."""
     if mix.on_shortage == "redistribute":
         return int(_ceilings(supply.grid, goal, most).sum()) >= int(goal.sum())
-    return fits(supply.grid, goal, raised(supply, goal, most) if mix.on_shortage == "repeat" else most)
+    if mix.on_shortage == "repeat":
+        return bool((goal <= _room(supply, np.full_like(goal, MOST_EPOCHS))).all())
+    return fits(supply.grid, goal, most)
 
 
 def fits(grid: Grid, quota: Counts, most: Limits) -> bool:
@@ -146,16 +154,15 @@ def fits(grid: Grid, quota: Counts, most: Limits) -> bool:
 
 
 def raised(supply: Supply, goal: Counts, most: Limits) -> Limits:
-    """Raise the caps of the cells that are short, as little as they need."""
-    documents, cells = most.documents.copy(), most.cells.copy()
-    caps, levels = np.arange(MOST_EPOCHS + 1), np.arange(supply.seen.shape[1])
-    for c in np.flatnonzero(goal > most.cells):
-        # What documents hold at each cap: those that appeared that often already add nothing.
-        room = np.maximum(caps[:, None] - levels, 0) @ supply.seen[c]
-        cap = int(np.searchsorted(room, goal[c], side="left"))
-        if cap <= MOST_EPOCHS:
-            documents[c] = max(int(documents[c]), cap)
-            cells[c] = room[documents[c]]
+    """Raise the caps of the cells that are short, as little as they need, if any cap is enough."""
+    low, high = most.documents, np.full_like(most.documents, MOST_EPOCHS)
+    for _ in range(MOST_EPOCHS.bit_length()):
+        middle = (low + high) // 2
+        enough = _room(supply, middle) >= goal
+        low, high = np.where(enough, low, np.minimum(middle + 1, high)), np.where(enough, middle, high)
+    room = _room(supply, high)
+    short = (goal > most.cells) & (room >= goal)
+    cells, documents = np.where(short, room, most.cells), np.where(short, high, most.documents)
     return Limits(documents, cells, np.maximum(most.domains, supply.grid.sums(goal)))
 
 

@@ -64,7 +64,7 @@ def test_a_pool_of_the_size_needed_is_enough_and_one_of_less_is_not(long_share: 
     cells = [round(pool * (1 - long_share)), round(pool * long_share)]
     plenty = [10**6, 10**6 - 1]
     solve(rules, supply(a=[c + 1 for c in cells], b=plenty), budget, 1)
-    with pytest.raises(PlanError, match="holds? less than the recipe wants"):
+    with pytest.raises(PlanError, match=r"holds? less than the recipe wants"):
         solve(rules, supply(a=[int(0.99 * c) for c in cells], b=plenty), budget, 1)
 
 
@@ -86,6 +86,8 @@ def test_the_worked_example_of_the_module() -> None:
         ({"threshold": "16K", "long": 0.4}, [0.4, 0.2, 0.4]),
         ({"threshold": "4K", "long": 1}, [0, 0.75, 0.25]),
         ({"threshold": "4K", "long": 0}, [0.6, 0.3, 0.1]),
+        ({"threshold": "4K", "long": 0.2, "exact": True}, [0.8, 0.15, 0.05]),
+        ({"threshold": "16K", "long": 0, "exact": True}, [2 / 3, 1 / 3, 0]),
         ({"threshold": "4K", "keep_short": 0.5}, [0.3 / 0.7, 0.3 / 0.7, 0.1 / 0.7]),
         ({"threshold": "16K", "keep_short": 0}, [0, 0, 1]),
         ({"threshold": "4K", "keep_short": 1}, [0.6, 0.3, 0.1]),

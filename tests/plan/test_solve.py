@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import replace
 from typing import Any
@@ -46,8 +45,8 @@ def test_caps_of_documents_and_cells_by_hand(caps: Any, cells: list[int], docume
 @pytest.mark.parametrize(
     ("caps", "cell", "domain"),
     [
-        (1, 60, 100 * MOST_EPOCHS - 50),  # only the 60 that never appeared
-        (2, 60 * 2 + 30, 100 * MOST_EPOCHS - 50),  # … those twice, the 30 once more; the 10 are at the cap
+        (2, 60 * 2 + 30, 100 * MOST_EPOCHS - 50),  # the 60 twice, the 30 once more; the 10 are at the cap
+        (1, 50, 100 * MOST_EPOCHS - 50),  # 60 are fresh, but 50 were used of one epoch of 100
         (3, 150 + 100, 100 * MOST_EPOCHS - 50),
         (1.2, 120 - 50, 100 * MOST_EPOCHS - 50),  # used are 30 + 2 · 10
         ({"document": 3, "domain": 1.5}, 250, 150 - 50),
@@ -80,7 +79,7 @@ def test_a_cell_s_cap_is_what_drawing_its_documents_one_by_one_reaches(
     """Documents of one token each, drawn those first that appeared least, until a cap says stop."""
     assume(epochs != 0)
     times = [level for level, count in enumerate(levels) for _ in range(count)]
-    most = math.inf if epochs is None else epochs * len(times)
+    most = (document if epochs is None else min(document, epochs)) * len(times)
     drawn = 0
     while times and min(times) < document and sum(times) + 1 <= most:
         times[times.index(min(times))] += 1
@@ -144,8 +143,9 @@ def test_repeating_raises_the_caps_of_short_cells_alone_and_no_more_than_needed(
     found = problem.supply
     try:
         solution = solve(*_arguments(problem))
-    except ShortageError as error:
-        assert "holds nothing" in str(error) or f"max_epochs {MOST_EPOCHS}" in str(error) or found.used.any()  # noqa: PT017
+    except ShortageError:
+        left = found.seen * (MOST_EPOCHS - np.arange(found.seen.shape[1]))
+        assert (wanted(problem.mix, found, problem.budget) > left.sum(axis=1)).any()
         return
     asked, most = solution.asked, solution.limits
     short = solution.wanted > asked.cells
@@ -161,9 +161,8 @@ def test_repeating_raises_the_caps_of_short_cells_alone_and_no_more_than_needed(
 
 @settings(deadline=None)
 @given(problems(on_shortage="error"), st.integers(1, 10**9))
-def test_more_fresh_text_never_makes_a_feasible_wish_infeasible(problem: Problem, more: int) -> None:
-    """For one and the same wish. Natural shares follow the supply, so there the wish itself changes: see below."""
-    found, wish = problem.supply, wanted(problem.mix, problem.supply, problem.budget)
+def test_more_fresh_text_never_lowers_what_caps_allow(problem: Problem, more: int) -> None:
+    found = problem.supply
     seen = found.seen.copy()
     seen[:, 0] += more
     before, after = (
@@ -171,7 +170,6 @@ def test_more_fresh_text_never_makes_a_feasible_wish_infeasible(problem: Problem
     )
     assert (after.cells >= before.cells).all()
     assert (after.domains >= before.domains).all()
-    assert wish.sum() == problem.budget
 
 
 @settings(deadline=None)
@@ -192,12 +190,12 @@ def test_with_fixed_shares_more_fresh_text_never_makes_a_feasible_problem_infeas
     assert after.granted.sum() == problem.budget
 
 
-def test_with_natural_shares_more_of_one_domain_can_make_another_fall_short() -> None:
-    """Why the claim above is for fixed shares: b's share follows its supply, a's lengths do not follow a's."""
+def test_with_natural_shares_more_short_text_can_make_long_text_fall_short() -> None:
+    """Why the claim above is for fixed shares: with more short text, a gets a larger share, of long text too."""
     rules = mix(lengths={"threshold": "4K", "long": 0.5})
-    solve(rules, supply(a=[100, 10], b=[10, 100]), 60, 1)
+    solve(rules, supply(a=[100, 10], b=[10, 100]), 40, 1)
     with pytest.raises(ShortageError, match="a ≥4K holds 10"):
-        solve(rules, supply(a=[500, 10], b=[10, 100]), 60, 1)
+        solve(rules, supply(a=[500, 10], b=[10, 100]), 40, 1)
 
 
 def test_the_worked_example_of_the_module() -> None:
@@ -395,7 +393,7 @@ def test_a_hostile_problem_is_solved_or_refused_with_a_sentence(name: str) -> No
         solution = solve(*_arguments(problem))
     except MixtureError as error:
         said = str(error)
-        assert "Options: " in said or "; lower them" in said  # noqa: PT017
+        assert "Options: " in said or "; lower them" in said
         assert "nan" not in said.split()
     else:
         assert solution.granted.sum() == problem.budget
@@ -417,8 +415,8 @@ def test_64_domains_of_20_buckets_are_solved_or_refused_within_a_second(mode: st
     started = time.process_time()
     try:
         solution = solve(rules, found, budget, 32768)
-    except ShortageError as error:
-        assert (mode, part) != ("redistribute", 0.5), error  # noqa: PT017
+    except ShortageError:
+        assert (mode, part) != ("redistribute", 0.5)
     else:
         assert solution.granted.sum() == budget
     assert time.process_time() - started < 1
