@@ -36,7 +36,10 @@ def test_repeat_raises_the_caps_of_the_short_cells_alone() -> None:
     assert (solution.granted == solution.wanted).all()
     raised = {supply.grid.names[c][0] for c in (solution.limits.documents > solution.asked.documents).nonzero()[0]}
     assert raised == {"c4", "stackexchange"}
-    epochs = {d: (solution.granted / supply.tokens.clip(1))[supply.grid.span(n)].max() for n, d in enumerate(supply.grid.domains)}
+    epochs = {
+        d: (solution.granted / supply.tokens.clip(1))[supply.grid.span(n)].max()
+        for n, d in enumerate(supply.grid.domains)
+    }
     assert 3 < epochs["c4"] < 4
     assert 30 < epochs["stackexchange"] < 36
 
