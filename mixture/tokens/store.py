@@ -110,6 +110,8 @@ def parquet_options(names: Sequence[str]) -> dict[str, Any]:
         "compression": {name: "none" if name == "doc_id" else "zstd" for name in names},
         "compression_level": {name: 1 for name in names if name != "doc_id"},
         "use_dictionary": [name for name in names if name not in _DISTINCT],
+        # Names of parts of a large corpus pass the usual megabyte; then each is written out.
+        "dictionary_pagesize_limit": 8 << 20,
         "write_page_checksum": True,
     }
 

@@ -88,12 +88,8 @@ def test_a_domain_more_moves_no_draw_of_the_others(tmp_path: Path, weighted: boo
     quota = found.supply().tokens * 3 // 5
     before = here.draw(found, quota).thresholds
     more = documents(np.random.default_rng(9), ["aa"], 100, alike=False, seen=1)
-    folder = tmp_path / "more"
-    folder.mkdir()
-    grid = Grid(("a", "aa", "b", "c"), (GRID.edges[0], (77,), *GRID.edges[1:]))
-    rest = {"holdout": (0.0, 0.5, 0.2, 0.05), "separators": here.pool.separators, "seed": here.pool.seed}
-    both = here.documents.joined(more)
-    there = World.make(folder, both, grid, weighted=weighted, seen=True, **rest)
+    there = here.joined(tmp_path / "more", "aa", more)
+    grid = there.pool.grid
     surveyed = there.survey()
     larger = np.insert(quota, GRID.span(1).start, surveyed.supply().tokens[grid.span(1)] // 2)
     after = there.draw(surveyed, larger).thresholds

@@ -122,6 +122,25 @@ class World:
         pool = replace(pool, earlier=(*pool.earlier, thresholds), most_seen=pool.most_seen + more)
         return replace(self, pool=pool)
 
+    def joined(self, folder: Path, name: str, more: Documents) -> World:
+        """Return the world with one domain more, in a folder of its own, which is made."""
+        folder.mkdir(exist_ok=True)
+        pool, names = self.pool, sorted({*self.pool.grid.domains, name})
+        at = names.index(name)
+        edges, holdout = list(pool.grid.edges), list(pool.holdout)
+        edges.insert(at, (77,))
+        holdout.insert(at, 0.3)
+        return World.make(
+            folder,
+            self.documents.joined(more),
+            Grid(tuple(names), tuple(edges)),
+            weighted=pool.weights is not None,
+            seen=pool.seen is not None,
+            holdout=tuple(holdout),
+            separators=pool.separators,
+            seed=pool.seed,
+        )
+
     def survey(self) -> Survey:
         return survey(self.pool, self.folder, ENGINE, Silence())
 

@@ -15,7 +15,6 @@ from mixture.index.expressions import VIEW, check
 from mixture.presets import PRESETS, find, fu, hunyuan
 from mixture.recipe import Recipe
 from mixture.recipe.file import parse
-from mixture.recipe.published import PUBLISHED
 from mixture.recipe.rules import LengthRule
 from mixture.scaffold.preset import from_preset, notices
 from mixture.scaffold.sources import NamedPaths
@@ -114,22 +113,17 @@ def test_fu_s_shares_are_those_of_the_authors_code() -> None:
     assert sum(fu.SHARES.values()) == pytest.approx(1.00000001, abs=1e-12)
 
 
-def test_fu_s_rule_moves_the_corpus_s_long_share_to_what_the_figure_shows() -> None:
-    rule = _recipe("fu-per-source").mix.lengths
-    assert (rule.threshold, rule.keep_short) == (4 * K, 0.2)
-    edges, before, after = (PUBLISHED["slimpajama"].edges, PUBLISHED["slimpajama"], PUBLISHED["fu-per-source"])
-    long = sum(before.shares[edges.index(4 * K) + 1 :])
-    made = long / (long + 0.2 * (1 - long))
-    assert made == pytest.approx(sum(after.shares[edges.index(4 * K) + 1 :]), abs=0.01)
-    # By hand, L = .39: .39 / (.39 + .2 × .61) = .39 / .512
-    assert long == pytest.approx(0.39, abs=1e-9)
-    assert made == pytest.approx(0.762, abs=5e-4)
+def test_fu_s_rule_is_the_one_that_lands_on_the_figure() -> None:
+    # Against the figure itself: tests/plan/test_slimpajama_shape.py and test_published_mixtures.py.
+    for name in ("fu-per-source", "fu-global", "fu-up-arxiv", "fu-up-books", "fu-up-github"):
+        rule = _recipe(name).mix.lengths
+        assert (rule.threshold, rule.keep_short) == (3840, 0.1)
 
 
-def test_fu_s_lengths_are_powers_of_two_up_to_128k() -> None:
+def test_fu_s_edges_are_powers_of_two_up_to_128k_and_the_threshold() -> None:
     for name in (name for name in PRESETS if name.startswith("fu-")):
         recipe = _recipe(name)
-        assert recipe.buckets.default == tuple(K << power for power in range(8))
+        assert recipe.buckets.default == tuple(sorted({K << power for power in range(8)} | {3840}))
         assert [phase.budget for phase in recipe.all_phases()] == [5 * 10**9]
     assert _recipe("fu-cut-4k").all_phases()[0].sequence.length == 4096
     assert _recipe("fu-cut-128k").all_phases()[0].sequence.length == 131072
