@@ -21,6 +21,7 @@ from mixture.plan.cells import Counts, Grid
 from mixture.plan.consumed import find_plan
 from mixture.plan.context import as_rows, context_sums
 from mixture.plan.draw import survey
+from mixture.plan.records import assemble, cell_rows
 from mixture.plan.slices import digest, grid_tokens, own_tokens, slice_file
 from mixture.plan.solve import Solution, limits
 from mixture.storage import explain, write_json
@@ -60,8 +61,6 @@ def check_alike(old: dict[str, Any], recipe: Recipe, name: str) -> None:
 
 def follow(planner: Planner, phase: Phase, folder: Path) -> dict[str, Any]:
     """Plan a phase by the plan of another lock; return its record."""
-    from mixture.plan.make import assemble, cell_rows
-
     number = [p.name for p in planner.recipe.all_phases()].index(phase.name)
     old_folder, old = find_plan(planner.workspace, planner.given.like[number], "the lock that --like names")
     try:

@@ -7,7 +7,6 @@ pool ─ survey ─ supply ─ solve ─ quotas ─ draw ─ documents ─ slice
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -24,24 +23,24 @@ from mixture.errors import PlanError, ShortageError, StoreError, nearest, some
 from mixture.hashing import fingerprint
 from mixture.index.build import Index
 from mixture.lockfile import Lock
-from mixture.plan.cells import Counts, Grid
+from mixture.plan.cells import Grid
 from mixture.plan.consumed import write_seen
-from mixture.plan.context import add, as_rows
+from mixture.plan.context import as_rows
 from mixture.plan.draw import Survey, draw_documents, survey
 from mixture.plan.given import Given, label
 from mixture.plan.order import slice_count
 from mixture.plan.pool import Pool, Threshold, Weights
 from mixture.plan.quota import Shares, wanted, whole
-from mixture.plan.slices import Layout, merge_top, read_stretch, slice_file, write_slices
+from mixture.plan.records import assemble, cell_rows, held_out, lock_of, whole_record
+from mixture.plan.slices import Layout, read_stretch, write_slices
 from mixture.plan.solve import Solution, limits, solve
 from mixture.recipe import Phase, Recipe
-from mixture.storage import explain, read_record, write_json
+from mixture.storage import explain, write_json
 from mixture.tokens.ingest import Store
 from mixture.tokens.separators import Frame, frame
 from mixture.workspace import Workspace
 
 _FORMAT_VERSION = 2
-_FIELDS = ("digest", "slices", "starts", "thresholds", "cells", "context", "top", "documents")
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,7 @@ class Planner:
             lockfile.check_owner(old, lock_path, self.recipe.name)
         phases = self.phases()
         folders = [self._folder(phases[: n + 1]) for n in range(len(phases))]
-        records = [_whole_record(folder) for folder in folders]
+        records = [whole_record(folder) for folder in folders]
         work, ready = 3 * self.index.documents, sum(record is not None for record in records)
         why = self._what_changed(old)
         self.progress.start("plan", why, "documents", work * len(phases), work * ready)
@@ -146,7 +145,7 @@ class Planner:
                 records[number] = self._make(phases[number], folders[number], earlier)
         self.progress.finish()
         whole_records = [record for record in records if record is not None]
-        lock = self._lock(phases, whole_records)
+        lock = lock_of(self.recipe, self.store, self.index, self.given, self.scored, phases, whole_records)
         if old is not None and old.packed and old.without_shards() == lock:
             # The stream is the one that was packed: what it came out as stays, and `pack` holds its shards to it.
             lock = old
@@ -303,7 +302,7 @@ class Planner:
         record = assemble(records, solved.phase, around) | {
             "thresholds": [asdict(t) for t in drawn.thresholds],
             "cells": cells,
-            "documents": {"held_out": _held_out(found), **found.fates},
+            "documents": {"held_out": held_out(found), **found.fates},
         }
         record["context"] = {"supply": as_rows(found.context, found.grid.domains), **record["context"]}
         write_json(folder / "plan.json", record)
@@ -321,71 +320,6 @@ class Planner:
             return "the documents changed"
         return "the plan was not in the work directory"
 
-    def _lock(self, phases: Sequence[Phase], records: Sequence[dict[str, Any]]) -> Lock:
-        store, index, tokenizer = self.store, self.index, self.store.tokenizer
-        first = records[0]["documents"]
-        return Lock(
-            name=self.recipe.name,
-            recipe={"fingerprint": self.recipe.fingerprint, "content": self.recipe.what()},
-            given=self.given.to_json(),
-            inputs=[
-                {"source": unit.source.name, "name": file.name, "bytes": file.size, "hash": file.digest}
-                for unit in store.units
-                for file in unit.files
-            ],
-            tokenizer={"fingerprint": tokenizer.fingerprint, "vocabulary": tokenizer.n_vocab},
-            documents={
-                "read": store.documents + sum(store.rejected.values()),
-                "rejected": store.rejected | ({"no domain": index.no_domain} if index.no_domain else {}),
-                "duplicates": index.duplicates,
-                "indexed": index.documents,
-                "tokens": index.tokens,
-                **first,
-                **({"scores": self.scored} if self.scored else {}),
-                "digest": index.digest,
-            },
-            phases=[
-                {
-                    "name": phase.name,
-                    "stream": self._stream(phase, record),
-                    "cells": record["cells"],
-                    "context": record["context"],
-                    "top": record["top"],
-                    "shards": [],
-                }
-                for phase, record in zip(phases, records, strict=True)
-            ],
-        )
-
-    def _stream(self, phase: Phase, record: dict[str, Any]) -> dict[str, Any]:
-        around, tokens = self.around(phase), record["starts"][-1]
-        sequences = tokens // phase.sequence.length
-        return {
-            "budget": phase.budget,
-            "tokens": tokens,
-            "rounded_off": max(0, phase.budget - tokens),
-            "sequences": sequences,
-            "sequence_length": phase.sequence.length,
-            "prefix": list(around.prefix),
-            "suffix": list(around.suffix),
-            "shards": -(-sequences // phase.shard_sequences),
-            "shard_sequences": phase.shard_sequences,
-            "slices": len(record["slices"]),
-            "digest": record["digest"],
-        }
-
-
-def _whole_record(folder: Path) -> dict[str, Any] | None:
-    record = read_record(folder / "plan.json", *_FIELDS)
-    if record is None or not all(slice_file(folder, n).exists() for n in range(len(record["slices"]))):
-        return None
-    return record
-
-
-def _held_out(found: Survey) -> dict[str, dict[str, int]]:
-    pairs = zip(found.grid.domains, found.held_out.tolist(), strict=True)
-    return {name: {"documents": d, "tokens": t} for name, (d, t) in pairs if d}
-
 
 def _matched(phase: Phase, narrow: Survey, epochs: Shares) -> Solved:
     """Return quotas of a pilot whose epochs in each cell are those of the full plan, but for the rounding."""
@@ -399,49 +333,3 @@ def _matched(phase: Phase, narrow: Survey, epochs: Shares) -> Solved:
         )
     quota, most = whole(ideal * (total / ideal.sum()), total), limits(phase.mix, supply)
     return Solved(replace(phase, budget=total), narrow, Solution(quota, quota, most, most))
-
-
-def assemble(records: Sequence[dict[str, Any]], phase: Phase, around: Frame) -> dict[str, Any]:
-    """Join what the slices report: where each begins, the digest of all, context and top documents."""
-    starts = [0, *itertools.accumulate(record["tokens"] for record in records)]
-    context: dict[str, list[int]] = {}
-    for record in records:
-        context = add(context, record["context"])
-    digests = [record["digest"] for record in records]
-    return {
-        "digest": fingerprint([digests, phase.sequence.length, list(around.prefix), list(around.suffix)]),
-        "slices": [{name: record[name] for name in ("tokens", "rows", "digest")} for record in records],
-        "starts": starts,
-        "context": {"plan": dict(sorted(context.items()))},
-        "top": merge_top(records),
-    }
-
-
-def cell_rows(found: Survey, solution: Solution, thresholds: Sequence[Threshold] | None = None) -> list[dict[str, Any]]:
-    """Return the cell table, JSON-able: supply, wanted, granted, epochs, slack, what binds, and what was drawn."""
-    supply = found.supply()
-    used: Counts = supply.used
-    binding = solution.binding(found.grid)
-    rows = []
-    for c, (domain, bucket) in enumerate(found.grid.names):
-        held, granted, before = int(supply.tokens[c]), int(solution.granted[c]), int(used[c])
-        row: dict[str, Any] = {
-            "domain": domain,
-            "bucket": bucket,
-            "supply_documents": int(supply.documents[c]),
-            "supply_tokens": held,
-            "used": before,
-            "wanted": int(solution.wanted[c]),
-            "granted": granted,
-            "epochs": round((granted + before) / held, 4) if held else 0,
-            "slack": int(solution.slack[c]),
-            "cap": int(solution.limits.documents[c]),
-            "binding": binding[c],
-        }
-        if solution.limits.documents[c] > solution.asked.documents[c]:
-            row["raised"] = int(solution.asked.documents[c])
-        if thresholds is not None:
-            at = thresholds[c]
-            row |= {"documents": at.documents, "unique_tokens": at.unique, "cut": at.cut}
-        rows.append(row)
-    return rows

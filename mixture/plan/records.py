@@ -1,0 +1,162 @@
+"""What a plan says of itself: its record beside the slices, the cell table, and the lock for git."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mixture.hashing import fingerprint
+from mixture.index.build import Index
+from mixture.lockfile import Lock
+from mixture.plan.cells import Counts
+from mixture.plan.context import add
+from mixture.plan.draw import Survey
+from mixture.plan.given import Given
+from mixture.plan.pool import Threshold
+from mixture.plan.slices import merge_top, slice_file
+from mixture.plan.solve import Solution
+from mixture.recipe import Phase, Recipe
+from mixture.storage import read_record
+from mixture.tokens.ingest import Store
+from mixture.tokens.separators import Frame
+
+_FIELDS = (
+    "digest",
+    "slices",
+    "starts",
+    "prefix",
+    "suffix",
+    "thresholds",
+    "cells",
+    "context",
+    "top",
+    "documents",
+)
+
+
+def whole_record(folder: Path) -> dict[str, Any] | None:
+    """Return the record of a plan, or None if the plan is not whole."""
+    record = read_record(folder / "plan.json", *_FIELDS)
+    if record is None or not all(slice_file(folder, n).exists() for n in range(len(record["slices"]))):
+        return None
+    return record
+
+
+def held_out(found: Survey) -> dict[str, dict[str, int]]:
+    """Return the documents and tokens held out, by domain."""
+    pairs = zip(found.grid.domains, found.held_out.tolist(), strict=True)
+    return {name: {"documents": d, "tokens": t} for name, (d, t) in pairs if d}
+
+
+def assemble(records: Sequence[dict[str, Any]], phase: Phase, around: Frame) -> dict[str, Any]:
+    """Join what the slices report: where each begins, the digest of all, context and top documents."""
+    starts = [0, *itertools.accumulate(record["tokens"] for record in records)]
+    context: dict[str, list[int]] = {}
+    for record in records:
+        context = add(context, record["context"])
+    digests = [record["digest"] for record in records]
+    return {
+        "digest": fingerprint([digests, phase.sequence.length, list(around.prefix), list(around.suffix)]),
+        "slices": [{name: record[name] for name in ("tokens", "rows", "digest")} for record in records],
+        "starts": starts,
+        "prefix": list(around.prefix),
+        "suffix": list(around.suffix),
+        "context": {"plan": dict(sorted(context.items()))},
+        "top": merge_top(records),
+    }
+
+
+def cell_rows(found: Survey, solution: Solution, thresholds: Sequence[Threshold] | None = None) -> list[dict[str, Any]]:
+    """Return the cell table, JSON-able: supply, wanted, granted, epochs, slack, what binds, and what was drawn."""
+    supply = found.supply()
+    used: Counts = supply.used
+    binding = solution.binding(found.grid)
+    rows = []
+    for c, (domain, bucket) in enumerate(found.grid.names):
+        held, granted, before = int(supply.tokens[c]), int(solution.granted[c]), int(used[c])
+        row: dict[str, Any] = {
+            "domain": domain,
+            "bucket": bucket,
+            "supply_documents": int(supply.documents[c]),
+            "supply_tokens": held,
+            "used": before,
+            "wanted": int(solution.wanted[c]),
+            "granted": granted,
+            "epochs": round((granted + before) / held, 4) if held else 0,
+            "slack": int(solution.slack[c]),
+            "cap": int(solution.limits.documents[c]),
+            "binding": binding[c],
+        }
+        if solution.limits.documents[c] > solution.asked.documents[c]:
+            row["raised"] = int(solution.asked.documents[c])
+        if thresholds is not None:
+            at = thresholds[c]
+            row |= {"documents": at.documents, "unique_tokens": at.unique, "cut": at.cut}
+        rows.append(row)
+    return rows
+
+
+def lock_of(
+    recipe: Recipe,
+    store: Store,
+    index: Index,
+    given: Given,
+    scored: dict[str, Any],
+    phases: Sequence[Phase],
+    records: Sequence[dict[str, Any]],
+) -> Lock:
+    """Return the lock of planned phases, before anything is packed.
+
+    Args:
+        recipe: what is made.
+        store: the tokenizer and what became of the documents.
+        index: the documents.
+        given: what the plan was told besides the recipe.
+        scored: what the scores behind the weights hold.
+        phases: one after the other, scaled.
+        records: of each phase, what is written beside its slices.
+    """
+    return Lock(
+        name=recipe.name,
+        recipe={"fingerprint": recipe.fingerprint, "content": recipe.what()},
+        given=given.to_json(),
+        inputs=[
+            {"source": unit.source.name, "name": file.name, "bytes": file.size, "hash": file.digest}
+            for unit in store.units
+            for file in unit.files
+        ],
+        tokenizer={"fingerprint": store.tokenizer.fingerprint, "vocabulary": store.tokenizer.n_vocab},
+        documents={
+            "read": store.documents + sum(store.rejected.values()),
+            "rejected": store.rejected | ({"no domain": index.no_domain} if index.no_domain else {}),
+            "duplicates": index.duplicates,
+            "indexed": index.documents,
+            "tokens": index.tokens,
+            **records[0]["documents"],
+            **({"scores": scored} if scored else {}),
+            "digest": index.digest,
+        },
+        phases=[_phase(phase, record) for phase, record in zip(phases, records, strict=True)],
+    )
+
+
+def _phase(phase: Phase, record: dict[str, Any]) -> dict[str, Any]:
+    tokens = record["starts"][-1]
+    sequences = tokens // phase.sequence.length
+    stream = {
+        "budget": phase.budget,
+        "tokens": tokens,
+        "rounded_off": max(0, phase.budget - tokens),
+        "sequences": sequences,
+        "sequence_length": phase.sequence.length,
+        "prefix": record["prefix"],
+        "suffix": record["suffix"],
+        "shards": -(-sequences // phase.shard_sequences),
+        "shard_sequences": phase.shard_sequences,
+        "slices": len(record["slices"]),
+        "digest": record["digest"],
+    }
+    said = {name: record[name] for name in ("cells", "context", "top")}
+    return {"name": phase.name, "stream": stream, **said, "shards": []}
