@@ -57,7 +57,9 @@ def preset_recipe(name: str, budget: int) -> Recipe:
     return parse(text)
 
 
-def measured_row(name: str, budget: int, index: Index, work: Path, engine: Local) -> tuple[list[float], dict[str, float]]:
+def measured_row(
+    name: str, budget: int, index: Index, work: Path, engine: Local
+) -> tuple[list[float], dict[str, float]]:
     """Plan a preset; return its row of Figure 2 and the share of each domain, from the plan."""
     of = preset_recipe(name, budget)
     made = planner(of, index, work, engine).plan(work / f"{name}.lock.json")
@@ -73,7 +75,9 @@ def measured_row(name: str, budget: int, index: Index, work: Path, engine: Local
     return list(slimpajama.as_figure(shares)), domains
 
 
-def big_solution(on_shortage: str, tokens: int = slimpajama.TOKENS, budget: int = BIG) -> tuple[Phase, Supply, Solution]:
+def big_solution(
+    on_shortage: str, tokens: int = slimpajama.TOKENS, budget: int = BIG
+) -> tuple[Phase, Supply, Solution]:
     """Solve 150B tokens per source, long share .7 from 8K on, on the whole corpus.
 
     Raises:

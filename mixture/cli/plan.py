@@ -53,7 +53,7 @@ def command(
         return
     from mixture.lockfile import read
     from mixture.report.changes import share_table
-    from mixture.report.tables import lock_tables
+    from mixture.report.facts import lock_tables
 
     made = planner.plan(job.lock_path)
     summary = {

@@ -16,7 +16,8 @@ EXAMPLE = "Example:  mixture report manifests/quickstart.yaml"
 def command(job: Job, show: Show) -> None:
     """Show what the mixture is, before and after, and its long context, from its lock alone."""
     from mixture.flow import current_lock
-    from mixture.report.tables import context_table, lock_facts, mixture_table, top_table
+    from mixture.report.facts import lock_facts
+    from mixture.report.tables import context_table, mixture_table, top_table
 
     found = current_lock(job.recipe, job.lock_path)
     pictures = [

@@ -16,7 +16,8 @@ EXAMPLE = "Example:  mixture run manifests/quickstart.yaml --work /tmp/quickstar
 @on_recipe()
 def command(job: Job, show: Show) -> None:
     """Run every stage from the corpora to verified shards; what is whole is skipped."""
-    from mixture.report.tables import lock_tables, where_next
+    from mixture.report.facts import lock_tables
+    from mixture.report.tables import where_next
 
     store = job.tokenize()
     packed = job.pack(store, job.plan(store, job.bucket(store)))

@@ -55,8 +55,8 @@ _EDGES = tuple(map(show_length, sorted({1024 << power for power in range(8)} | {
 _THRESHOLD = (
     "Lengths are tokens of your tokenizer, and a domain's share is exact to the token. The authors' code counts "
     "characters / 3.68 for both, whatever the domain, so the shares of their figure drift by up to two points (C4 .246 "
-    f"instead of .266), and their 4096 is about {length(THRESHOLD):,} tokens of prose. That, with r = {KEEP_SHORT:g} as "
-    "in their example command, lands on their Figure 2."
+    f"instead of .266), and their 4096 is about {length(THRESHOLD):,} tokens of prose. That, with the r = "
+    f"{KEEP_SHORT:g} of their example command, lands on their Figure 2."
 )
 
 
