@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mixture.recipe import bucket_names
 from tests.conftest import Kitchen, documents
 
 

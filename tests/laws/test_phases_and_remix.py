@@ -115,7 +115,7 @@ def test_a_later_phase_changes_nothing_before_it(kitchen: Kitchen) -> None:
 
 def test_a_phase_that_cannot_be_met_is_named(kitchen: Kitchen) -> None:
     kitchen.corpus(documents(200))
-    with pytest.raises(ShortageError, match="phase 'second': .*holds"):
+    with pytest.raises(ShortageError, match=r"phase 'second': .*holds"):
         kitchen.build(_recipe(kitchen, more=PHASES.replace("150K", "150M"), caps=2))
 
 
@@ -180,7 +180,7 @@ def test_a_sequence_that_the_old_stream_does_not_have_is_refused(kitchen: Kitche
     kitchen.build(_recipe(kitchen, budget="50K"))
     with pytest.raises(PlanError, match="9,999 sequences, but that stream has 97"):
         _consumed(kitchen, "9999")
-    with pytest.raises(PlanError, match="write OLD.lock.json@SEQUENCE"):
+    with pytest.raises(PlanError, match=r"write OLD\.lock\.json@SEQUENCE"):
         _consumed(kitchen, "many")
     given = _consumed(kitchen, "10")
     for path in (kitchen.root / "work" / "plans").glob("small-*/plan.json"):

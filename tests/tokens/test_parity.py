@@ -78,7 +78,7 @@ def test_an_engine_that_fails_the_hard_set_is_left_out_loudly(opened, wrong):
     assert made.proof.differences == 1
     first = f"{made.proof.engine} differs from sentencepiece on 1 of {made.proof.strings} hard strings, first "
     assert made.notice.startswith(first + repr("\\begin{align}\n\\frac")[:-1])
-    assert made.notice.endswith("; using the reference, about 15× slower")  # noqa: RUF001
+    assert made.notice.endswith("; using the reference, about 15× slower")
     assert made.decode(made.encode_text("\\begin{align}")) == "\\begin{align}"
 
 

@@ -288,7 +288,7 @@ def test_models_without_a_fast_engine_use_the_reference_and_say_so(tmp_path, opt
     assert tokenizer.engine == "reference"
     assert tokenizer.proof.outcome == "unavailable"
     assert reason in (tokenizer.notice or "")
-    assert (tokenizer.notice or "").endswith("using the reference, about 15× slower")  # noqa: RUF001
+    assert (tokenizer.notice or "").endswith("using the reference, about 15× slower")
     assert tokenizer.encode_text("the <s> of").tolist() == tokenizer.backend.encode_text("the <s> of")
 
 
