@@ -341,7 +341,7 @@ def write_index(path: Path, documents: int, seed: int = 0, workers: int = 1) -> 
         raise ValueError(f"an index of {documents} documents")
     names = schemas.INDEX.names
     text = _texts(documents)
-    codes = {"source": pa.int8(), "domain": pa.int8(), "part": pa.int32(), "input_file": pa.int32()}
+    codes = {"source": pa.int8(), "domain": pa.int8(), "input_file": pa.int32()}
     schema = pa.schema(
         [(f.name, pa.dictionary(codes[f.name], pa.string()) if f.name in codes else f.type) for f in schemas.INDEX]
     )
@@ -398,12 +398,10 @@ def _texts(documents: int) -> dict[str, pa.StringArray]:
     parts = _parts(documents)
     files = -(-parts // _PARTS_PER_FILE)
     domains = schemas.strings(DOMAINS)
-    places = [f"{part // _PARTS_PER_FILE:04x}/{part % _PARTS_PER_FILE:05d}" for part in range(parts)]
     inputs = [f"train/{file:04x}.jsonl.zst" for file in range(files)]
     return {
         "source": domains,
         "domain": domains,
-        "part": schemas.strings(places),
         "input_file": schemas.strings(inputs),
     }
 
@@ -520,13 +518,13 @@ def _table(drawn: dict[str, Any], documents: int, schema: pa.Schema, text: dict[
     codes = {
         "source": domain,
         "domain": domain,
-        "part": drawn["part"],
         "input_file": drawn["part"] // _PARTS_PER_FILE,
     }
     made = {
         "doc_id": pa.FixedSizeBinaryArray.from_buffers(schemas.DOC_ID, rows, [None, pa.py_buffer(drawn["ids"])]),
         "n_tokens": schemas.column(length),
         "n_bytes": schemas.column(length * tenths[domain] // 10),
+        "part": schemas.column(drawn["part"]),
         "row": schemas.column(row),
         # About where a document of that rank begins.
         "token_offset": schemas.column(row * int(1 / (tokens / means).sum())),

@@ -45,6 +45,7 @@ PART_DOCUMENTS = pa.schema(
 #: Document index, Parquet, one row per document, sorted by (doc_id, domain, occurrence); carried columns follow,
 #: one of a name above as `carry.NAME`.
 #: `occurrence` numbers exact duplicates that the recipe keeps, `occurrences` counts them, per domain.
+#: `part` numbers the names in `parts.json` beside the index: there are too many of them for text in every row.
 INDEX = pa.schema(
     [
         ("doc_id", DOC_ID),
@@ -52,7 +53,7 @@ INDEX = pa.schema(
         ("domain", pa.string()),
         ("n_tokens", pa.int64()),
         ("n_bytes", pa.int64()),
-        ("part", pa.string()),
+        ("part", pa.int32()),
         ("row", pa.int64()),
         ("token_offset", pa.int64()),
         ("input_file", pa.string()),
@@ -70,7 +71,7 @@ PLAN = pa.schema(
         ("doc_id", DOC_ID),
         ("source", pa.dictionary(pa.int32(), pa.string())),
         ("domain", pa.dictionary(pa.int32(), pa.string())),
-        ("part", pa.dictionary(pa.int32(), pa.string())),
+        ("part", pa.int32()),
         ("row", pa.int64()),
         ("doc_start", pa.int64()),
         ("doc_stop", pa.int64()),

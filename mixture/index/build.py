@@ -35,7 +35,7 @@ from mixture.tokens.ingest import Store, StoredPart
 from mixture.tokens.store import damaged, parquet_options, read_parquet, widest
 from mixture.workspace import Workspace
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _MEMORY_LIMIT = "2GB"
 _ROWS_AT_ONCE = 1 << 17
 _NO_DOMAIN = "no domain"
@@ -46,7 +46,7 @@ class Index:
     """The document index of a recipe's sources.
 
     Attributes:
-        folder: holds `index.parquet`, `census.json` and the record.
+        folder: holds `index.parquet`, `parts.json`, `census.json` and the record.
         documents: documents in it.
         tokens: their tokens.
         duplicates: exact duplicates, dropped (`keep-first`) or numbered (`keep`).
@@ -70,6 +70,11 @@ class Index:
         """The Parquet file, sorted by document id."""
         return self.folder / "index.parquet"
 
+    @property
+    def parts(self) -> Path:
+        """The names of the parts that it numbers, as a JSON list."""
+        return self.folder / "parts.json"
+
 
 def bucket(recipe: Recipe, store: Store, workspace: Workspace, progress: Progress) -> Index:
     """Build the index of a store's parts, or find it built.
@@ -90,6 +95,7 @@ def bucket(recipe: Recipe, store: Store, workspace: Workspace, progress: Progres
                 f"none of {store.documents:,} documents has a value in its domain field; name another field or a "
                 "constant domain"
             )
+        write_json(folder / "parts.json", [part.name for part in store.parts])
         write_json(folder / "census.json", take_census(folder / "index.parquet").rows())
         write_json(folder / "index.json", record)
     progress.finish()
@@ -99,7 +105,7 @@ def bucket(recipe: Recipe, store: Store, workspace: Workspace, progress: Progres
 
 def _whole_record(folder: Path) -> dict[str, Any] | None:
     record = read_record(folder / "index.json", "documents", "tokens", "duplicates", "no_domain", "digest")
-    whole = all((folder / name).exists() for name in ("index.parquet", "census.json"))
+    whole = all((folder / name).exists() for name in ("index.parquet", "parts.json", "census.json"))
     return record if whole else None
 
 
@@ -132,10 +138,10 @@ def _build(recipe: Recipe, store: Store, folder: Path, progress: Progress) -> di
         pq.ParquetWriter(pa.PythonFile(out, "w"), schema, compression="lz4") as writer,
     ):
         for rank, source in enumerate(recipe.sources):
-            for part in store.parts:
+            for number, part in enumerate(store.parts):
                 if part.unit.source.name != source.name:
                     continue
-                table, without = _part_rows(part, rank, schema, carried, recipe)
+                table, without = _part_rows(part, (rank, number), schema, carried, recipe)
                 no_domain += without
                 writer.write_table(table)
                 progress.advance(part.record["documents"])
@@ -187,7 +193,7 @@ def _indexed(name: str) -> str:
 
 
 def _part_rows(
-    part: StoredPart, rank: int, schema: pa.Schema, carried: Sequence[str], recipe: Recipe
+    part: StoredPart, numbers: tuple[int, int], schema: pa.Schema, carried: Sequence[str], recipe: Recipe
 ) -> tuple[pa.Table, int]:
     documents = read_parquet(part.files.documents)
     lengths = schemas.numbers(documents["n_tokens"])
@@ -199,13 +205,13 @@ def _part_rows(
     count = len(documents)
     first = np.array(part.first_rows, np.int64)
     made: dict[str, Any] = {
-        "rank": schemas.column(np.full(count, rank, np.int32)),
+        "rank": schemas.column(np.full(count, numbers[0], np.int32)),
         "doc_id": documents["doc_id"],
         "source": schemas.repeated(source.name, count),
         "domain": domain,
         "n_tokens": documents["n_tokens"],
         "n_bytes": documents["n_bytes"],
-        "part": schemas.repeated(part.name, count),
+        "part": schemas.column(np.full(count, numbers[1], np.int32)),
         "row": schemas.column(np.arange(count)),
         "token_offset": schemas.column(np.cumsum(lengths) - lengths),
         "input_file": names.take(schemas.column(number)),

@@ -21,7 +21,7 @@ from mixture.hashing import U64, id_words
 from mixture.index.aligned import Aligned
 from mixture.tokens.store import damaged
 
-_NAMES = ("source", "domain", "part")
+_NAMES = ("source", "domain")
 
 
 @dataclass(frozen=True)

@@ -50,12 +50,14 @@ class PlannedPhase:
     Attributes:
         phase: what the recipe says.
         folder: holds one Parquet file per slice, and the record.
+        parts: names of the parts that its rows number.
         starts: where each slice begins in the stream, and behind the last one where that ends.
         digest: hash of what stands where; equal digests make equal shards.
     """
 
     phase: Phase
     folder: Path
+    parts: Path
     starts: tuple[int, ...]
     digest: str
 
@@ -152,7 +154,7 @@ class Planner:
         if old != lock:
             lock.write(lock_path)
         planned = tuple(
-            PlannedPhase(phase, folder, tuple(record["starts"]), record["digest"])
+            PlannedPhase(phase, folder, self.index.parts, tuple(record["starts"]), record["digest"])
             for phase, folder, record in zip(phases, folders, whole_records, strict=True)
         )
         return Plan(planned, lock, ready < len(phases))

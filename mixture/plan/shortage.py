@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,15 +85,19 @@ def _options(mix: Mix, supply: Supply, wish: Wish, goal: Counts, most: Limits, s
     else:
         options.append("no budget at all as the recipe stands")
     over = np.flatnonzero(goal > most.cells)
+    short = np.unique(grid.owner[over]) if len(over) else np.flatnonzero(grid.sums(goal) > most.domains)
+    names = ", ".join(grid.domains[d] for d in short)
     if len(over) and supply.tokens[over].all():
-        epochs = max(math.ceil(int(goal[c] + supply.used[c]) / int(supply.tokens[c])) for c in over)
+        # One number takes the place of the caps of all buckets, so it must be enough for every one of them.
+        own = any(entry.max_epochs for entry in mix.named().values())
+        cells = np.flatnonzero((goal > 0) & (np.isin(grid.owner, short) | (not own)))
+        epochs = max(-(-int(goal[c] + supply.used[c]) // int(supply.tokens[c])) for c in cells)
         if epochs <= MOST_EPOCHS:
-            options.append(f"max_epochs: {epochs} (on_shortage: repeat does that for the short cells alone)")
+            where = f" for {names}" if own else ""
+            options.append(f"max_epochs: {epochs}{where} (on_shortage: repeat does that for the short cells alone)")
     nearest = redistribute(mix, wish, goal, limits(mix, supply))
     if nearest is not None:
         options.append(f"on_shortage: redistribute, the nearest mixture that fits: {_moves(supply, goal, nearest)}")
-    short = np.unique(grid.owner[over]) if len(over) else np.flatnonzero(grid.sums(goal) > most.domains)
-    names = ", ".join(grid.domains[d] for d in short)
     options.append(f"a smaller share or a gentler length rule for {names}, or more such documents")
     return options
 

@@ -129,9 +129,9 @@ def _tasks(recipe: Recipe, store: Store, plan: Plan, phase: int, folder: Path) -
         target = folder / shard_name(shard, count)
         arguments = {
             "plan": str(planned.folder),
+            "parts": str(planned.parts),
             "starts": list(planned.starts),
-            "first": first,
-            "stop": stop,
+            "stretch": [first, stop],
             "store": str(store.folder),
             "target": str(target),
             "geometry": fields,

@@ -19,15 +19,16 @@ import pyarrow as pa
 import xxhash
 
 from mixture import schemas
+from mixture.errors import StoreError
 from mixture.hashing import id_array, id_words
 from mixture.pack import Ints, Pieces, packing
 from mixture.plan.cells import Grid
 from mixture.plan.context import as_rows, context_sums
 from mixture.plan.slices import read_stretch
 from mixture.recipe import Buckets
-from mixture.storage import publish, write_json
+from mixture.storage import publish, read_json, write_json
 from mixture.tokens.ingest import part_path
-from mixture.tokens.store import OpenPart, Tokens, open_part
+from mixture.tokens.store import OpenPart, Tokens, damaged, open_part
 
 #: Tokens in a record batch, about: 16 to 32 MB.
 _BATCH_TOKENS = 8 << 20
@@ -85,7 +86,7 @@ class ShardRows:
     copy: Ints
     row: Ints
     part: Ints
-    parts: list[str]
+    parts: list[int]
     domain: Ints
     domains: pa.Array
     hi: npt.NDArray[np.uint64]
@@ -95,27 +96,30 @@ class ShardRows:
     def of(table: pa.Table) -> ShardRows:
         """Take the columns of a plan's table."""
         table = table.combine_chunks()
-        (part, parts), (domain, domains) = (_coded(table[name]) for name in ("part", "domain"))
+        domain, domains = _coded(table["domain"])
+        parts, part = np.unique(schemas.numbers(table["part"]), return_inverse=True)
         hi, lo = id_words(table["doc_id"])
         numbers: dict[str, Ints] = {
             name: schemas.numbers(table[name]).astype(np.int64)
             for name in ("doc_start", "doc_stop", "doc_length", "copy", "row")
         }
-        return ShardRows(part=part, parts=parts.to_pylist(), domain=domain, domains=domains, hi=hi, lo=lo, **numbers)
+        return ShardRows(
+            part=part.astype(np.int64), parts=parts.tolist(), domain=domain, domains=domains, hi=hi, lo=lo, **numbers
+        )
 
 
 def _coded(column: pa.ChunkedArray) -> tuple[Ints, pa.Array]:
     array = column.unify_dictionaries().combine_chunks() if column.num_chunks > 1 else column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks else pa.array([], schemas.PLAN.field("part").type)
+        array = array.chunk(0) if array.num_chunks else pa.array([], schemas.PLAN.field("domain").type)
     return schemas.numbers(array.indices).astype(np.int64), array.dictionary
 
 
 def write_shard(
     plan: str,
+    parts: str,
     starts: list[int],
-    first: int,
-    stop: int,
+    stretch: tuple[int, int],
     store: str,
     target: str,
     geometry: dict[str, Any],
@@ -125,19 +129,20 @@ def write_shard(
 
     Args:
         plan: folder of the plan.
+        parts: names of the parts that its rows number.
         starts: where its slices begin in the stream.
-        first: position of the shard's first token in the stream.
-        stop: past its last.
+        stretch: positions in the stream of the shard's first token, and past its last.
         store: folder of the token store.
         target: the shard's file.
         geometry: `Geometry` as a mapping.
         plan_digest: names the plan in the record.
     """
     how = Geometry.from_json(geometry)
-    rows = ShardRows.of(read_stretch(Path(plan), starts, first, stop))
+    rows = ShardRows.of(read_stretch(Path(plan), starts, *stretch))
     pieces = packing(how.packing)(rows.doc_stop - rows.doc_start, how.length)
-    parts = [open_part(part_path(Path(store), name)) for name in rows.parts]
-    own_starts = _document_starts(rows, parts)
+    names = _part_names(Path(parts))
+    opened = [open_part(part_path(Path(store), names[number])) for number in rows.parts]
+    own_starts = _document_starts(rows, opened)
     sequences = int(pieces.sequence[-1]) + 1 if len(pieces.sequence) else 0
     per_batch = max(1, _BATCH_TOKENS // how.length)
     # One room for the tokens of all batches: fresh pages cost as much as filling them.
@@ -149,7 +154,7 @@ def write_shard(
             high = min(low + per_batch, sequences)
             chosen = _between(pieces, low, high)
             tokens = room[: (high - low) * how.length]
-            _copy(rows, parts, own_starts, chosen, tokens, how)
+            _copy(rows, opened, own_starts, chosen, tokens, how)
             batch = _batch(rows, chosen, tokens, high - low, how)
             writer.write_batch(batch)
             row_hashes += hash_rows(batch)
@@ -166,6 +171,13 @@ def write_shard(
     }
     write_json(record_path(path), record)
     return {name: value for name, value in record.items() if name != "rows"}
+
+
+def _part_names(path: Path) -> list[str]:
+    names = read_json(path)
+    if not isinstance(names, list):
+        raise StoreError(damaged(path, ValueError("no list of names")))
+    return names
 
 
 def record_path(shard: Path) -> Path:

@@ -34,7 +34,7 @@ def write_index(path: Path, count: int = 10, **carried: Sequence[Any]) -> Path:
         "domain": [("books", "code")[n % 2] for n in rows],
         "n_tokens": list(rows),
         "n_bytes": [4 * n for n in rows],
-        "part": ["unit/00000"] * count,
+        "part": [0] * count,
         "row": list(rows),
         "token_offset": list(rows),
         "input_file": ["a.jsonl"] * count,

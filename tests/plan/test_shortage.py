@@ -93,6 +93,14 @@ def test_slimpajama_does_not_hold_what_150b_tokens_of_70_percent_long_ask_of_it(
     assert granted["c4"] == [11970, 27930]
 
 
+def test_a_higher_cap_is_offered_to_the_domains_that_are_short() -> None:
+    rules = {"domains": {"a": {"share": 0.5}, "b": {"share": 0.5, "max_epochs": 5}}}
+    found = supply(a=[10], b=[10])
+    assert "max_epochs: 2 for a (on_shortage" in refusal(mix(**rules), found, 40)
+    rules["domains"]["a"]["max_epochs"] = 2
+    solve(mix(**rules), found, 40, 1)
+
+
 def test_a_wish_for_what_no_domain_holds_is_refused_at_its_cell() -> None:
     message = refusal(mix(lengths=UPSAMPLING), supply(wiki=[100, 0]), 10)
     assert "wiki ≥4K holds nothing, wanted 7." in message
@@ -121,6 +129,14 @@ def test_where_repeating_is_no_way_out_only_what_it_cannot_mend_is_named() -> No
     rules = mix(domains={"a": 0.5, "b": 0.5}, on_shortage="repeat")
     message = refusal(rules, supply(a=[10], b=[0]), 100)
     assert message.startswith("1 cell holds less than the recipe wants of 100 tokens: b all holds nothing, wanted 50.")
+
+
+def test_where_rounding_skips_a_budget_the_larger_one_is_found() -> None:
+    rules, found = mix(domains={"a": 9 / 22, "b": 4 / 22, "c": 9 / 22}), supply(a=[6], b=[2], c=[7])
+    solve(rules, found, 12, 1)
+    refusal(rules, found, 13)  # b would get 3, and 2 of one more token
+    assert solve(rules, found, 14, 1).granted.tolist() == [6, 2, 6]
+    assert largest_budget(rules, found, 100, 1) == 14
 
 
 @st.composite
@@ -168,12 +184,13 @@ def test_every_refusal_offers_what_works(problem: Problem) -> None:
     if "on_shortage: redistribute" in message:
         way_out = problem.mix.model_copy(update={"on_shortage": "redistribute"})
         assert solve(way_out, *arguments).granted.sum() == problem.budget
-    epochs = re.search(r"max_epochs: (\d+) \(on_shortage: repeat", message)
+    epochs = re.search(r"max_epochs: (\d+) for (.+?) \(on_shortage: repeat", message)
     if epochs:
         dump = problem.mix.model_dump(exclude_none=True)
-        for entry in dump["domains"].values():
-            del entry["max_epochs"]
-        solve(Mix.model_validate(dump | {"max_epochs": int(epochs[1])}), *arguments)
+        for name in epochs[2].split(", "):
+            dump["domains"][name]["max_epochs"] = int(epochs[1])
+        if "all of it," not in message:  # a domain's cap binds, too
+            solve(Mix.model_validate(dump), *arguments)
         solve(problem.mix.model_copy(update={"on_shortage": "repeat"}), *arguments)
 
 

@@ -65,7 +65,7 @@ class Documents:
             "domain": pa.array(self.domain.astype(str)),
             "n_tokens": self.tokens,
             "n_bytes": self.tokens,
-            "part": pa.array(["part"] * count),
+            "part": pa.array([0] * count, pa.int32()),
             "row": np.arange(count),
             "token_offset": np.cumsum(self.tokens) - self.tokens,
             "input_file": pa.array(["file"] * count),
@@ -119,7 +119,7 @@ class World:
     def after(self, thresholds: tuple[Threshold, ...]) -> World:
         """Return the world that the next phase draws from."""
         pool, more = self.pool, max(t.level + (t.at is not None) for t in thresholds)
-        pool = replace(pool, earlier=(*pool.earlier, thresholds), most_seen=pool.most_seen + more)
+        pool = replace(pool, earlier=(*pool.earlier, thresholds), most_seen=max(pool.most_seen, more))
         return replace(self, pool=pool)
 
     def joined(self, folder: Path, name: str, more: Documents) -> World:
