@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
@@ -259,8 +260,8 @@ def only_run(work: Path) -> Iterator[None]:
     except OSError as error:
         raise StoreError(explain(error, work)) from error
     try:
-        for stale in work.rglob(".*.tmp"):
-            stale.unlink(missing_ok=True)
+        for stale in list(work.rglob(".*.tmp")):
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink(missing_ok=True)
         write_json(owner, {"pid": os.getpid(), "command": " ".join(["mixture", *sys.argv[1:]])})
         yield
     finally:

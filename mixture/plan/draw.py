@@ -133,8 +133,9 @@ def survey_stretch(pool: str, first: int, stop: int, target: str) -> dict[str, A
         held_out[:, 1] += _sums(rows.domain[out], rows.tokens[out], len(grid.domains))
         cell = np.where(found.cell < 0, grid.size, found.cell)
         place = (cell * levels + found.seen) * BINS + here.bins(found.key)
-        sums[0] += np.bincount(place, minlength=size)
-        sums[1] += _sums(place, found.written, size)
+        # In place: a row group may hold fewer documents than there are bins.
+        np.add.at(sums[0], place, 1)
+        np.add.at(sums[1], place, found.written)
         long = np.flatnonzero((rows.tokens > CONTEXTS[0]) & (found.cell >= 0))
         tokens = rows.tokens[long]
         context += context_sums(rows.domain[long], np.zeros_like(tokens), tokens, len(grid.domains))

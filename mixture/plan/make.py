@@ -181,7 +181,9 @@ class Planner:
         with ExitStack() as stack:
             try:
                 self.workspace.work.mkdir(parents=True, exist_ok=True)
-                aside = stack.enter_context(tempfile.TemporaryDirectory(dir=self.workspace.work, prefix=".dry-run-"))
+                aside = stack.enter_context(
+                    tempfile.TemporaryDirectory(dir=self.workspace.work, prefix=".dry-run-", suffix=".tmp")
+                )
             except OSError as error:
                 raise StoreError(explain(error, self.workspace.work)) from error
             thresholds: list[tuple[Threshold, ...]] = []
@@ -246,7 +248,8 @@ class Planner:
             seed=recipe.seed,
             weights=self.weights,
             seen=None if seen is None else str(seen),
-            most_seen=most + sum(max(t.level + (t.at is not None) for t in found) for found in earlier),
+            # Levels count from the first appearance ever.
+            most_seen=max([most, *(t.level + (t.at is not None) for found in earlier for t in found)]),
             earlier=tuple(earlier),
             lengths=any(rule.power is not None for rule in rules),
         )
@@ -326,12 +329,13 @@ class Planner:
 def _matched(phase: Phase, narrow: Survey, epochs: Shares) -> Solved:
     """Return quotas of a pilot whose epochs in each cell are those of the full plan, but for the rounding."""
     supply, length = narrow.supply(), phase.sequence.length
-    ideal = epochs * supply.tokens
+    most = limits(phase.mix, supply)
+    ideal = np.minimum(epochs * supply.tokens, most.cells)
     total = int(ideal.sum()) // length * length
     if not total:
         raise PlanError(
             f"--scale with --match-repetition: the pilot's documents make {int(ideal.sum()):,} tokens, less than a "
             f"sequence of {length:,}; give a larger scale"
         )
-    quota, most = whole(ideal * (total / ideal.sum()), total), limits(phase.mix, supply)
+    quota = whole(ideal * (total / ideal.sum()), total, most.cells)
     return Solved(replace(phase, budget=total), narrow, Solution(quota, quota, most, most))
