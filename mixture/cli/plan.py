@@ -44,6 +44,8 @@ def command(
     match_repetition: Match = False,
 ) -> None:
     """Solve the quotas, draw and order the documents, write the lock. Reads no token."""
+    if dry_run and like is not None:
+        raise typer.BadParameter("--like follows a plan that is there; it has no quotas for --dry-run to show")
     given = job.given(consumed or (), like, scale, match_repetition=match_repetition)
     job = job.scaled(given)
     store = job.tokenize()

@@ -117,6 +117,12 @@ def test_options_that_do_not_fit_are_refused(stall: Shop, options: list[str], wo
     assert (stall.root / "small.lock.json").read_bytes() == before
 
 
+def test_a_dry_run_of_a_followed_plan_is_wrong_usage(shop: Shop) -> None:
+    shop.stock()
+    assert shop.call("plan", "small.yaml").code == 0
+    assert shop.call("plan", "small.yaml", "--like", "small.lock.json", "--dry-run").code == 2
+
+
 def test_a_pilot_has_a_lock_of_its_own(shop: Shop) -> None:
     shop.corpus(documents(900))
     shop.recipe(**(EASY | {"budget": 400_000, "max_epochs": 2}))
