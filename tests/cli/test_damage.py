@@ -195,7 +195,8 @@ def test_a_damaged_table_is_named_or_made_again_never_used(made: Made, pattern: 
         made.again()
         return
     if damage == "bit":
-        _flip(path, path.stat().st_size // 3)
+        # Ids come first in an index; further back are columns that a plan does not read.
+        _flip(path, 200 if pattern == "index.parquet" else path.stat().st_size // 3)
     else:
         path.write_bytes(b"" if damage == "empty" else path.read_bytes()[:-60])
     made.refused(made.run(), str(path), "damaged", "remove it")

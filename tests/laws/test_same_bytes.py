@@ -221,5 +221,5 @@ def test_killed_at_random_moments_and_run_again_gives_the_same_shards(
     assert run.returncode == 0
     assert kills >= 2
     made = orjson.loads((tmp_path / "out.json").read_bytes())
-    assert [shard["hash"] for shard in made["shards"]] == reference
+    assert [shard["hash"] for shard in made["phases"][0]["shards"]] == reference
     assert not list((tmp_path / "work").rglob("*.tmp"))
