@@ -28,7 +28,8 @@ def ran(stall: Shop) -> Shop:
 
 
 def _for(command: str, new: str) -> tuple[str, ...]:
-    more = {"init": (new,), "diff": ("small.yaml", "small.lock.json"), "score": ("small.yaml", "--columns", "gzip_ratio")}
+    sides, columns = ("small.yaml", "small.lock.json"), ("small.yaml", "--columns", "gzip_ratio")
+    more = {"init": (new,), "diff": sides, "score": columns}
     return more.get(command, ("small.yaml", "--workers", "1"))
 
 
