@@ -1,16 +1,23 @@
 """Packings: from the lengths of a stream's documents to pieces of sequences. Pure: no tokens, no files.
 
-A packing is a function of (lengths, sequence length) that returns `Pieces`; a new one is one function and one line
-here.
+    lengths ─ packing ─► pieces ─ order ─► pieces ─ transform ─► pieces, marks        (`layout.lay` does all)
+
+A packing is a function of (lengths, sequence length) that returns `Pieces`; a new one is one function and one line in
+`packing`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from mixture.recipe.packing import Packing
 
 Ints = npt.NDArray[np.int64]
 
@@ -33,9 +40,77 @@ class Pieces:
     sequence: Ints
     start: Ints
 
+    @property
+    def sequences(self) -> int:
+        """How many sequences there are."""
+        return int(self.sequence[-1]) + 1 if len(self.sequence) else 0
 
-def packing(name: str) -> Callable[[Ints, int], Pieces]:
-    """Return the packing of that name; recipes only hold known names."""
-    from mixture.pack import concat
+    def of_sequences(self, first: int, stop: int) -> Pieces:
+        """Return the pieces of sequences [first, stop), numbered from 0."""
+        low, high = np.searchsorted(self.sequence, [first, stop])
+        columns = (self.row, self.offset, self.size, self.sequence - first, self.start)
+        return Pieces(*(column[low:high] for column in columns))
 
-    return {"concat": concat.concat}[name]
+
+@dataclass(frozen=True)
+class Marks:
+    """Tokens that a transform writes into sequences, by sequence, then by place; arrays of shape (k,).
+
+    Attributes:
+        sequence: the sequence.
+        start: the place in it.
+        token: the id written there.
+    """
+
+    sequence: Ints
+    start: Ints
+    token: Ints
+
+    @staticmethod
+    def none() -> Marks:
+        """Return no marks."""
+        return Marks(*(np.empty(0, np.int64) for _ in range(3)))
+
+    def of_sequences(self, first: int, stop: int) -> Marks:
+        """Return the marks of sequences [first, stop), numbered from 0."""
+        low, high = np.searchsorted(self.sequence, [first, stop])
+        return Marks(self.sequence[low:high] - first, self.start[low:high], self.token[low:high])
+
+
+@dataclass(frozen=True)
+class Packer:
+    """A packing, ready to use.
+
+    Attributes:
+        lay: lays documents of given lengths, int64, shape (n,), into sequences of a length.
+        whole: whether a document stays whole in the window of the stream in which it begins; else it is cut where the
+            window ends.
+        order: (pieces, seed, window) → the sequences in the order in which they are written, shape (sequences,); None
+            for the order in which the packing made them.
+    """
+
+    lay: Callable[[Ints, int], Pieces]
+    whole: bool
+    order: Callable[[Pieces, int, int], Ints] | None
+
+
+def packing(rule: Packing) -> Packer:
+    """Return the packing that a recipe names."""
+    from mixture.pack.best_fit import best_fit
+    from mixture.pack.concat import concat
+    from mixture.pack.intact import intact
+    from mixture.pack.order import shuffled
+    from mixture.pack.split_by_length import split_by_length
+    from mixture.pack.vsl import curriculum, vsl
+
+    return {
+        "concat": lambda: Packer(concat, whole=False, order=None),
+        "best-fit": lambda: Packer(best_fit, whole=True, order=shuffled),
+        "intact": lambda: Packer(intact, whole=True, order=shuffled),
+        "split-by-length": lambda: Packer(partial(split_by_length, **rule.options()), whole=True, order=shuffled),
+        "vsl": lambda: Packer(
+            partial(vsl, **rule.options("smallest")),
+            whole=False,
+            order=partial(curriculum, **rule.options("odds", "batch", "cycles")),
+        ),
+    }[rule.kind]()

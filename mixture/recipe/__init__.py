@@ -3,6 +3,7 @@
     quantities   500M and 4K
     sources      tokenizer, sources, domains, separators
     rules        shares, lengths, caps, floors
+    packing      packings and transforms
     published    distributions that papers print
     file         YAML in, a recipe out
 
@@ -20,6 +21,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_serializer, model_validator
 
 from mixture.hashing import fingerprint
+from mixture.recipe.packing import Kind, Packing, Transforms, check, kind_mapping
 from mixture.recipe.quantities import Length, Part, Tokens, name_mapping, show_length
 from mixture.recipe.rules import Caps, LengthRule, Mix
 from mixture.recipe.sources import Measure, Score, Sequence, Source, TokenizerSpec
@@ -84,6 +86,7 @@ class Phase:
         sequence: how a sequence is made.
         mix: the mixture.
         shard_tokens: tokens in a shard, before rounding.
+        batch: sequences that stay together: a shard holds a multiple of them.
     """
 
     name: str
@@ -91,6 +94,7 @@ class Phase:
     sequence: Sequence
     mix: Mix
     shard_tokens: int
+    batch: int = 1
 
     @property
     def sequences(self) -> int:
@@ -104,8 +108,8 @@ class Phase:
 
     @property
     def shard_sequences(self) -> int:
-        """Sequences in every shard but the last."""
-        return self.shard_tokens // self.sequence.length
+        """Sequences in every shard but the last, as long as none is padded."""
+        return self.shard_tokens // self.sequence.length // self.batch * self.batch
 
     @property
     def shard_count(self) -> int:
@@ -147,7 +151,10 @@ class Recipe(Part):
     holdout: Annotated[HoldOut, BeforeValidator(_default, json_schema_input_type=float | HoldOut)] = Field(
         HoldOut(), description="share of documents that no plan ever draws; or {default: …, domains: {NAME: …}}"
     )
-    packing: Literal["concat"] = "concat"
+    packing: Annotated[Packing, BeforeValidator(kind_mapping, json_schema_input_type=Kind | Packing)] = Field(
+        Packing(), description="how documents are laid into sequences"
+    )
+    transforms: Transforms = Field(Transforms(), description="what is done to the stream and inside sequences")
     seed: int = 0
     duplicates: Literal["keep-first", "keep"] = Field("keep-first", description="what to do with equal texts")
     on_bad_row: Literal["stop", "skip"] = Field("stop", description="stop at the first bad row, or skip and count")
@@ -181,8 +188,13 @@ class Recipe(Part):
                 f"{where}budget: {budget:,} tokens is less than one sequence of {sequence.length:,}; "
                 "raise the budget or shorten sequence.length"
             )
-        if self.shard_tokens < sequence.length:
-            raise ValueError(f"shard_tokens: {self.shard_tokens:,} is less than one sequence of {sequence.length:,}")
+        batch = self.packing.together
+        if self.shard_tokens < batch * sequence.length:
+            least = f"a batch of {batch:,} sequences" if batch > 1 else "one sequence"
+            raise ValueError(f"shard_tokens: {self.shard_tokens:,} is less than {least} of {sequence.length:,}")
+        why = check(self.packing, self.transforms, sequence.length, sequence.align)
+        if why:
+            raise ValueError(why)
 
     def _check_mix(self, where: str, mix: Mix) -> None:
         if mix.domains == "global" and self.buckets.domains:
@@ -206,12 +218,13 @@ class Recipe(Part):
         return tuple(self._phases())
 
     def _phases(self) -> Iterator[Phase]:
+        shard = (self.shard_tokens, self.packing.together)
         if self.budget is not None and self.sequence is not None:
-            yield Phase("", self.budget, self.sequence, self.mix, self.shard_tokens)
+            yield Phase("", self.budget, self.sequence, self.mix, *shard)
         for rule in self.phases:
             sequence = rule.sequence or self.sequence
             if sequence is not None:
-                yield Phase(rule.name, rule.budget, sequence, rule.mix or self.mix, self.shard_tokens)
+                yield Phase(rule.name, rule.budget, sequence, rule.mix or self.mix, *shard)
 
     def what(self) -> dict[str, Any]:
         """Return what the recipe makes, without where it lies: the part that enters the fingerprint."""
@@ -220,6 +233,8 @@ class Recipe(Part):
             for key in ("paths", "exclude", "format", "streaming"):
                 del source[key]
         dump["tokenizer"].pop("path", None)
+        if not dump["transforms"]:
+            del dump["transforms"]
         if dump.pop("scores"):
             dump["scores"] = [score.what() for score in self.scores]
         return dump

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_serializer, model_validator
 
 from mixture.recipe.quantities import Length, Part, name_mapping
 
@@ -80,14 +80,44 @@ class JoinKey(Part):
         return self
 
 
+class JoinOrder(Part):
+    """How the rows of one document follow each other: by a field, or by what the files at paths import."""
+
+    field: str | None = Field(None, min_length=1, description="a field of the row; dots reach into nested ones")
+    dependency: str | None = Field(
+        None, min_length=1, description="field of a source file's path: imported files come first, the rest by path"
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.field is None) == (self.dependency is None):
+            raise ValueError("give exactly one of: the name of a field, {dependency: field of the path}")
+        return self
+
+    @model_serializer
+    def _plain(self) -> Any:
+        """Write a field alone, as recipes do."""
+        return self.field if self.dependency is None else {"dependency": self.dependency}
+
+    @property
+    def by(self) -> str:
+        """The field that rows are sorted by, and imports looked up in."""
+        return self.dependency or self.field or ""
+
+
 class Join(Part):
     """Rows that make one document together, as the files of a repository do."""
 
     by: Annotated[
         JoinKey, BeforeValidator(lambda v: name_mapping(v, "field"), json_schema_input_type=str | JoinKey)
     ] = Field(description="a field, or {path: regular expression}: rows with the same value become one document")
-    order: str | None = Field(
-        None, min_length=1, description="field by which they follow each other; rows that lack it come last"
+    order: Annotated[
+        JoinOrder | None,
+        BeforeValidator(lambda v: name_mapping(v, "field"), json_schema_input_type=str | JoinOrder | None),
+    ] = Field(
+        None,
+        description="field by which they follow each other, or {dependency: field of their paths}; rows that lack it "
+        "come last",
     )
     separator: str = Field("\n\n", description="text between two rows")
 
@@ -137,6 +167,8 @@ class Source(Part):
         return self
 
 
+#: Tokens in an n-gram that documents must not share with evaluation files; docs/decontamination.md says why.
+NGRAM = 32
 #: What is computed of a text; `mixture.scores.definitions` says how.
 Measure = Literal["gzip_ratio", "type_token_ratio"]
 
@@ -148,25 +180,38 @@ class Score(Part):
     perplexity: str | None = Field(None, min_length=1, description="KenLM model, relative to the data root")
     sentencepiece: str | None = Field(None, min_length=1, description="model that cuts words for the KenLM model")
     table: str | None = Field(None, min_length=1, description="Parquet files with a doc_id, relative to the data root")
+    contamination: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...] | None,
+        BeforeValidator(lambda v: (v,) if isinstance(v, str) else v, json_schema_input_type=str | list[str] | None),
+    ] = Field(None, description="evaluation files or globs, relative to the data root: count n-grams shared with them")
+    ngram: int | None = Field(None, ge=4, le=10_000, description=f"tokens in an n-gram; {NGRAM} by default")
+    text: str | None = Field(None, min_length=1, description="field of the evaluation files' text; text by default")
     name: str = Field("", pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$", description="name of the column, or of the table")
 
     @model_validator(mode="before")
     @classmethod
     def _named(cls, value: object) -> object:
         if isinstance(value, dict) and not value.get("name"):
-            usual = "perplexity" if "perplexity" in value else value.get("measure", "")
+            kinds = [kind for kind in ("perplexity", "contamination") if kind in value]
+            usual = kinds[0] if kinds else value.get("measure", "")
             return value | {"name": usual if isinstance(usual, str) else ""}
         return value
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if sum(x is not None for x in (self.measure, self.perplexity, self.table)) != 1:
-            raise ValueError("give exactly one of: a measure, {perplexity: model}, {table: files, name: …}")
+        if sum(x is not None for x in (self.measure, self.perplexity, self.table, self.contamination)) != 1:
+            raise ValueError(
+                "give exactly one of: a measure, {perplexity: model}, {contamination: files}, {table: files, name: …}"
+            )
+        if self.contamination == ():
+            raise ValueError("contamination names no evaluation file; give files or globs: [eval/*.jsonl]")
+        if self.contamination is None and (self.ngram is not None or self.text is not None):
+            raise ValueError("ngram and text say how contamination is looked for; give its evaluation files too")
         if self.sentencepiece is not None and self.perplexity is None:
             raise ValueError("sentencepiece cuts words for a perplexity; give both or none")
         if not self.name:
             raise ValueError(f"table {self.table!r} has no name; add name: …, which it keeps wherever its files lie")
-        for path in (self.perplexity, self.sentencepiece, self.table):
+        for path in (self.perplexity, self.sentencepiece, self.table, *(self.contamination or ())):
             if path is not None and Path(path).is_absolute():
                 raise ValueError(
                     f"path {path!r} is absolute; write it relative to the data root and give that with --data"
@@ -175,12 +220,18 @@ class Score(Part):
 
     @property
     def kind(self) -> str:
-        """What it is: the measure, `perplexity` or `table`."""
-        return self.measure or ("perplexity" if self.perplexity else "table")
+        """What it is: the measure, `perplexity`, `contamination` or `table`."""
+        named = (("perplexity", self.perplexity), ("contamination", self.contamination))
+        return self.measure or next((kind for kind, given in named if given), "table")
 
-    def what(self) -> dict[str, str]:
+    def what(self) -> dict[str, Any]:
         """Return what enters the recipe's fingerprint: no paths; the stage adds the contents' hashes to its record."""
-        return {"kind": self.kind, "name": self.name} | ({"words": "sentencepiece"} if self.sentencepiece else {})
+        what: dict[str, Any] = {"kind": self.kind, "name": self.name}
+        if self.sentencepiece:
+            what["words"] = "sentencepiece"
+        if self.contamination:
+            what |= {"ngram": self.ngram or NGRAM, "text": self.text or "text"}
+        return what
 
 
 class Separator(Part):
@@ -206,3 +257,12 @@ class Sequence(Part):
     separator: Annotated[
         Separator, BeforeValidator(lambda v: name_mapping(v, "token"), json_schema_input_type=str | Separator)
     ] = Field(_EOS, description="eos, bos, bos+eos, none, or {text: …}")
+    align: Length = Field(
+        1, description="documents start at multiples of this many places; 2·CP for context parallelism"
+    )
+
+    @model_validator(mode="after")
+    def _aligned(self) -> Self:
+        if self.length % self.align:
+            raise ValueError(f"length {self.length:,} is not a multiple of align {self.align:,}")
+        return self
