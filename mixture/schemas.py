@@ -94,22 +94,25 @@ SPAN = pa.struct(
 )
 
 
-def shard(token: pa.DataType, length: int, *, prefix: int, suffix: int) -> pa.Schema:
-    """Shard, Arrow IPC file: one row per sequence of `length` tokens.
+def shard(token: pa.DataType, length: int, *, prefix: int, suffix: int, marks: bool = False) -> pa.Schema:
+    """Shard, Arrow IPC file: one row per sequence of `length` places.
+
+    Places that no span covers hold padding, id 0, or a mark: a token that a transform wrote.
 
     Args:
         token: uint16 or uint32.
-        length: tokens in a sequence.
+        length: places in a sequence.
         prefix: tokens of the opening separator of each document.
         suffix: tokens of the closing one.
+        marks: whether a third column lists the places of marks.
     """
-    return pa.schema(
-        [
-            pa.field("input_ids", pa.list_(pa.field("item", token, nullable=False), length), nullable=False),
-            pa.field("spans", pa.list_(pa.field("item", SPAN, nullable=False)), nullable=False),
-        ],
-        metadata={"mixture.prefix": str(prefix), "mixture.suffix": str(suffix)},
-    )
+    fields = [
+        pa.field("input_ids", pa.list_(pa.field("item", token, nullable=False), length), nullable=False),
+        pa.field("spans", pa.list_(pa.field("item", SPAN, nullable=False)), nullable=False),
+    ]
+    if marks:
+        fields.append(pa.field("marks", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False))
+    return pa.schema(fields, metadata={"mixture.prefix": str(prefix), "mixture.suffix": str(suffix)})
 
 
 def column(values: npt.NDArray[Any], kind: pa.DataType | None = None) -> pa.Array:
@@ -145,3 +148,11 @@ def numbers(values: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
     if array.null_count:
         raise ValueError(f"{array.null_count} nulls where numbers are expected")
     return np.from_dlpack(array)
+
+
+def coded(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], pa.StringArray]:
+    """Return the codes of a dictionary-encoded text column, int64, shape (n,), and the texts that they stand for."""
+    array = column.unify_dictionaries().combine_chunks() if column.num_chunks > 1 else column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = array.chunk(0) if array.num_chunks else pa.array([], column.type)
+    return numbers(array.indices).astype(np.int64), array.dictionary

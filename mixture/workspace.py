@@ -58,6 +58,6 @@ class Workspace:
         """Folder of one phase's plan."""
         return self.plans / f"{name}-{key[:12]}"
 
-    def shards(self, name: str, plan_digest: str) -> Path:
-        """Folder of the shards that a phase's plan makes."""
-        return self.work / "shards" / f"{name}-{plan_digest[:12]}"
+    def shards(self, name: str, key: str) -> Path:
+        """Folder of the shards that a phase's plan makes, laid out in one way."""
+        return self.work / "shards" / f"{name}-{key[:12]}"

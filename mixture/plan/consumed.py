@@ -18,8 +18,10 @@ import pyarrow as pa
 from mixture import schemas
 from mixture.errors import StoreError
 from mixture.index.aligned import write_aligned
+from mixture.pack.layout import Rules
 from mixture.plan.given import Seen
 from mixture.plan.slices import slice_file
+from mixture.plan.window import read_window
 from mixture.storage import read_record
 from mixture.workspace import Workspace
 
@@ -43,6 +45,16 @@ def find_plan(workspace: Workspace, digest: str, name: str) -> tuple[Path, dict[
     )
 
 
+def _begun(folder: Path, record: dict[str, Any], within: dict[str, Any]) -> pa.Table:
+    """Return the documents that begin in a window, and of which a piece stands in its first sequences."""
+    rules = Rules.from_json(within["rules"])
+    table, layout = read_window(folder, record["starts"], tuple(within["stretch"]), rules, within["window"])
+    begins = schemas.numbers(table["doc_start"]) == -len(record["prefix"])
+    rows = np.unique(layout.pieces.row[layout.pieces.sequence < within["sequences"]])
+    rows = rows[begins[rows]]
+    return table.take(schemas.column(rows)).select(["doc_id", "domain", "copy"])
+
+
 def write_seen(consumed: Sequence[Seen], index: Path, workspace: Workspace, target: Path) -> int:
     """Write the column of appearances so far, one row per row of the index; return the most of them.
 
@@ -61,6 +73,12 @@ def write_seen(consumed: Sequence[Seen], index: Path, workspace: Workspace, targ
                     "WHERE position + ? < ? GROUP BY doc_id",
                     [str(slice_file(folder, number)), start, entry.tokens],
                 )
+            if entry.within:
+                begun = _begun(folder, record, entry.within)
+                db.execute(
+                    "INSERT INTO appeared SELECT doc_id, count(DISTINCT (domain, copy)) FROM begun GROUP BY doc_id"
+                )
+                del begun
         # Copies of one document fall in different slices, so a slice counts each copy once for all.
         query = """
             WITH total AS (SELECT doc_id, sum(times)::BIGINT AS times FROM appeared GROUP BY doc_id)

@@ -5,8 +5,11 @@ It is kept in the lock, so that `pack` makes the same plan again without being t
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from typing import Any
 from mixture import lockfile
 from mixture.errors import LockError, PlanError, nearest
 from mixture.lockfile import Lock
+from mixture.plan.window import windows
 
 _AT = re.compile(r"(?P<lock>.+\.json)@(?:(?P<phase>[A-Za-z0-9][A-Za-z0-9._-]*):)?(?P<sequence>[\d_,]+|end)")
 
@@ -26,18 +30,16 @@ class Seen:
         lock: name of the recipe whose stream it was, with its phase.
         digest: names the plan.
         sequences: how many of its sequences, from the first.
-        sequence_length: tokens in each.
+        tokens: tokens of the stream, from the first, whose documents all were begun.
+        within: how the window behind those is laid out, and how many of its first sequences were seen, where the
+            packing does not lay the stream end to end: `rules, window, stretch, sequences`; empty otherwise.
     """
 
     lock: str
     digest: str
     sequences: int
-    sequence_length: int
-
-    @property
-    def tokens(self) -> int:
-        """Tokens that were seen."""
-        return self.sequences * self.sequence_length
+    tokens: int
+    within: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -111,21 +113,53 @@ def parse_consumed(text: str) -> tuple[Seen, ...]:
         known = nearest(name, names) if name else f"it has the phases {', '.join(names)}: write @PHASE:SEQUENCE"
         raise PlanError(f"--consumed {text}: {path} has no phase {name!r}; {known}")
     at = names.index(name)
-    streams = [phase["stream"] for phase in lock.phases[: at + 1]]
-    most = streams[at]["sequences"]
-    count = most if match["sequence"] == "end" else int(match["sequence"].replace(",", ""))
-    if count > most:
-        raise PlanError(f"--consumed {text}: {count:,} sequences, but that stream has {most:,}")
-    seen = [
-        Seen(
-            label(lock.name, names[n]),
-            stream["digest"],
-            count if n == at else stream["sequences"],
-            stream["sequence_length"],
-        )
-        for n, stream in enumerate(streams)
-    ]
+    earlier = [_seen(lock, n, None, text) for n in range(at)]
+    count = None if match["sequence"] == "end" else int(re.sub(r"[_,]", "", match["sequence"]))
+    seen = (*earlier, _seen(lock, at, count, text))
     return (*Given.from_json(lock.given).consumed, *(entry for entry in seen if entry.sequences))
+
+
+def _seen(lock: Lock, phase: int, count: int | None, text: str) -> Seen:
+    """Return what the first sequences of a phase are; all of them where no count is given.
+
+    Raises:
+        PlanError: it has fewer, or nobody knows where they lie.
+    """
+    stream, cut = lock.phases[phase]["stream"], windows(lock, phase)
+    held = [shard["sequences"] for shard in lock.phases[phase]["shards"]]
+    most = sum(held) if held else stream["sequences"]
+    wanted = most if count is None else count
+    if wanted > most:
+        raise PlanError(f"--consumed {text}: {wanted:,} sequences, but that stream has {most:,}")
+    name = label(lock.name, lock.phases[phase]["name"])
+    if count is None:
+        return Seen(name, stream["digest"], most, stream["tokens"])
+    if cut.rules.tiles:
+        return Seen(name, stream["digest"], wanted, wanted * cut.rules.length)
+    if not held:
+        raise PlanError(
+            f"--consumed {text}: it is not packed, and with packing {cut.rules.packing.kind} only packing tells where "
+            "a sequence lies; run `mixture pack` of its recipe first"
+        )
+    ends = list(itertools.accumulate(held))
+    number = bisect.bisect_right(ends, wanted)
+    first = number * cut.size
+    if first >= cut.tokens:
+        return Seen(name, stream["digest"], wanted, cut.tokens)
+    inside = wanted - (ends[number - 1] if number else 0)
+    stretch = list(cut.stretch(number))
+    within = {"rules": cut.rules.to_json(), "window": number, "stretch": stretch, "sequences": inside}
+    return Seen(name, stream["digest"], wanted, first, within if inside else {})
+
+
+def merged(entries: Iterable[Seen]) -> tuple[Seen, ...]:
+    """Return each stream once: of two stretches from its beginning, the longer holds the other."""
+    longest: dict[str, Seen] = {}
+    for entry in entries:
+        held = longest.get(entry.digest)
+        if held is None or held.sequences < entry.sequences:
+            longest[entry.digest] = entry
+    return tuple(longest.values())
 
 
 def require(path: Path) -> Lock:

@@ -59,7 +59,7 @@ def _preset(name: str, summary: str, story: str, picks: str) -> Preset:
         buckets=(),
         corpora=(Corpus("mc4-es", "mc4-es/**/*.json.gz", domain="mc4-es"),),
         picks=picks,
-        packing="ours; the paper does not say",
+        packed="ours; the paper does not say",
     )
 
 

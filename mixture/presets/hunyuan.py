@@ -53,6 +53,6 @@ PRESETS = (
         f"where: occurrence = 0 and (domain = '{SHORT}') = (n_tokens < 32768)\n"
         "duplicates: keep                       # every text is read twice: the first may not drive out the second\n",
         twin=SHORT,
-        packing="the paper does not say",
+        packed="the paper does not say",
     ),
 )

@@ -32,6 +32,7 @@ PRESETS = (
         "where: >-\n"
         "  n_tokens < 8192\n"
         "  or percent_rank() over (partition by domain, n_tokens >= 8192 order by gzip_ratio) between 0.2 and 0.8\n",
-        packing="the paper: best-fit, with the document mask on",
+        packing="best-fit",
+        packed="as in the paper, with the document mask on",
     ),
 )

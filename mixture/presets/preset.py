@@ -101,7 +101,9 @@ class Preset:
         max_epochs: the cap.
         picks: recipe keys that choose documents (`scores`, `where`, `weight`), as YAML with its comments.
         twin: a domain into which all sources are read a second time; `picks` says which documents it gets.
-        packing: the comment on the packing.
+        packing: as YAML.
+        packed: the comment on the packing.
+        transforms: as YAML; empty for none.
     """
 
     name: str
@@ -117,7 +119,9 @@ class Preset:
     max_epochs: int = 1
     picks: str = ""
     twin: str = ""
-    packing: str = "as in the paper: end to end, cut where a sequence is full"
+    packing: str = "concat"
+    packed: str = "as in the paper: end to end, cut where a sequence is full"
+    transforms: str = ""
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]

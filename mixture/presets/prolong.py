@@ -23,8 +23,7 @@ _STORY = (
     "long and short, 60:40 is best; 100 % long hurts. "
 )
 _WHOLE = (
-    "The paper packs `intact`: a long sequence is one stretch of one document. Here documents stand end to end, so "
-    "long documents meet the short ones in a sequence; the documents drawn and their shares are the paper's. Where "
+    "What is left of a long document after its last whole sequence goes to the short ones; the paper drops it. Where "
     "your corpus lacks some domains, the others of their side make up for them: long stays 60 %. A repository is one "
     "document: all of its files, one after the other (`join`)."
 )
@@ -54,7 +53,8 @@ PRESETS = (
         stages=(Stage("20B", "64K", _wants("{factors: [0, 1]}", "{factors: [0, 1]}")),),
         buckets=("64K",),
         corpora=_CORPORA,
-        packing="the paper: intact, with the document mask on",
+        packing="intact",
+        packed="as in the paper, with the document mask on",
     ),
     Preset(
         name="prolong-512k",
@@ -79,6 +79,7 @@ PRESETS = (
         ),
         buckets=("64K", "512K"),
         corpora=_CORPORA,
-        packing="the paper: intact, with the document mask on",
+        packing="intact",
+        packed="as in the paper, with the document mask on",
     ),
 )

@@ -23,6 +23,6 @@ PRESETS = (
         ),
         buckets=LENGTHS,
         corpora=(Corpus("corpus", "corpus/**/*.jsonl.zst", domain_path="corpus/([^/]+)/"),),
-        packing="ours; the paper speaks of sequences",
+        packed="ours; the paper speaks of sequences",
     ),
 )

@@ -11,6 +11,8 @@ from rich.table import Table
 
 from mixture.errors import some
 from mixture.lockfile import Lock
+from mixture.recipe.packing import Packing
+from mixture.report.packing import packing_line
 from mixture.report.tables import mixture_table, share, short
 
 
@@ -33,11 +35,14 @@ def lock_facts(lock: Lock) -> RenderableType:
         "rejected": ", ".join(f"{count:,} {reason}" for reason, count in documents["rejected"].items()),
         "filtered": f"{documents['filtered']:,} by the recipe's SQL" if documents["filtered"] else "",
         "held out": _held_out(documents["held_out"]),
+        **_contaminated(documents),
         **_given(lock.given),
     }
     for phase in lock.phases:
         before = f"{phase['name']}: " if phase["name"] else ""
-        facts |= {f"{before}{name}": value for name, value in _phase_facts(phase, lock.given).items()}
+        kind = Packing.of(lock.recipe["content"]["packing"]).kind
+        found = _phase_facts(phase, lock.given) | {"packing": packing_line(kind, phase)}
+        facts |= {f"{before}{name}": value for name, value in found.items()}
     for name, value in facts.items():
         if value:
             table.add_row(name, value)
@@ -83,6 +88,19 @@ def _fates(documents: dict[str, Any]) -> str:
 def _held_out(held: dict[str, Any]) -> str:
     documents, tokens = sum(e["documents"] for e in held.values()), sum(e["tokens"] for e in held.values())
     return f"{documents:,} documents, {short(tokens)} tokens, never drawn" if documents else ""
+
+
+def _contaminated(documents: dict[str, Any]) -> dict[str, str]:
+    found = {}
+    for name, score in documents.get("scores", {}).items():
+        if score["kind"] == "contamination":
+            flagged = score["flagged"].values()
+            count, held = sum(row["documents"] for row in flagged), sum(row["tokens"] for row in flagged)
+            against = some(file["name"] for file in score["files"])
+            found[name] = (
+                f"{count:,} documents of {short(held)} tokens share {score['ngram']} tokens in a row with {against}"
+            )
+    return found
 
 
 def _not_drawn(phase: dict[str, Any]) -> str:

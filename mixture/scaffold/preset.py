@@ -62,7 +62,10 @@ def from_preset(
     ]
     if "duplicates:" not in preset.picks:
         lines.append(_noted("duplicates: keep-first", "equal texts: the first stays"))
-    lines += [_noted("packing: concat", preset.packing), "seed: 42", ""]
+    lines.append(_noted(f"packing: {preset.packing}", preset.packed))
+    if preset.transforms:
+        lines.append(f"transforms: {preset.transforms}")
+    lines += ["seed: 42", ""]
     return "\n".join(lines)
 
 

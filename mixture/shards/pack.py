@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,10 +11,13 @@ from typing import Any
 
 from mixture.engine import Engine, Progress, Task
 from mixture.errors import StoreError
+from mixture.hashing import fingerprint
 from mixture.lockfile import Lock
+from mixture.pack.facts import Facts
 from mixture.plan.context import add
 from mixture.plan.given import label
 from mixture.plan.make import Plan
+from mixture.plan.window import rules, windows
 from mixture.recipe import Recipe, bucket_names
 from mixture.shards.write import Geometry, record_path
 from mixture.storage import read_json, read_record
@@ -40,15 +45,14 @@ class Packed:
 
 def geometry(recipe: Recipe, lock: Lock, phase: int) -> Geometry:
     """Return how the sequences of one of a recipe's phases are laid out."""
-    stream = lock.phases[phase]["stream"]
-    return Geometry(
-        stream["sequence_length"],
-        recipe.packing,
-        tuple(stream["prefix"]),
-        tuple(stream["suffix"]),
-        lock.tokenizer["vocabulary"],
-        recipe.buckets,
-    )
+    stream, how = lock.phases[phase]["stream"], rules(lock, phase)
+    highest = max(lock.tokenizer["vocabulary"] - 1, how.knots.highest if how.knots else 0)
+    return Geometry(how, tuple(stream["prefix"]), tuple(stream["suffix"]), highest + 1, recipe.buckets)
+
+
+def stream_key(lock: Lock, phase: int) -> str:
+    """Return 32 hex digits that name what stands in a phase's shards: the plan, and how it is laid out."""
+    return fingerprint([lock.phases[phase]["stream"]["digest"], rules(lock, phase).to_json()])
 
 
 def shard_name(number: int, count: int) -> str:
@@ -58,8 +62,7 @@ def shard_name(number: int, count: int) -> str:
 
 def shards_folder(workspace: Workspace, lock: Lock, phase: int) -> Path:
     """Return where the shards of one phase lie."""
-    found = lock.phases[phase]
-    return workspace.shards(label(lock.name, found["name"]), found["stream"]["digest"])
+    return workspace.shards(label(lock.name, lock.phases[phase]["name"]), stream_key(lock, phase))
 
 
 def pack(
@@ -79,7 +82,7 @@ def pack(
     folders = tuple(shards_folder(workspace, plan.lock, n) for n in range(len(plan.phases)))
     tasks = [list(_tasks(recipe, store, plan, n, folder)) for n, folder in enumerate(folders)]
     every = [task for of_phase in tasks for task in of_phase]
-    missing = [task for task in every if not _is_whole(Path(task.arguments["target"]), task.arguments["plan_digest"])]
+    missing = [task for task in every if not _is_whole(Path(task.arguments["target"]), task.arguments["stream"])]
     total = sum(task.weight for task in every)
     if missing:
         _check_store(store, engine)
@@ -120,29 +123,27 @@ def _check_store(store: Store, engine: Engine) -> None:
 
 
 def _tasks(recipe: Recipe, store: Store, plan: Plan, phase: int, folder: Path) -> Iterator[Task]:
-    planned, stream = plan.phases[phase], plan.lock.phases[phase]["stream"]
-    length, count = stream["sequence_length"], stream["shards"]
-    size = stream["shard_sequences"] * length
-    fields = geometry(recipe, plan.lock, phase).to_json()
-    for shard in range(count):
-        first, stop = shard * size, min((shard + 1) * size, stream["tokens"])
-        target = folder / shard_name(shard, count)
+    planned, cut = plan.phases[phase], windows(plan.lock, phase)
+    fields, key = geometry(recipe, plan.lock, phase).to_json(), stream_key(plan.lock, phase)
+    for number in range(cut.count):
+        first, stop = cut.stretch(number)
+        target = folder / shard_name(number, cut.count)
         arguments = {
             "plan": str(planned.folder),
             "parts": str(planned.parts),
             "starts": list(planned.starts),
-            "stretch": [first, stop],
+            "window": [number, first, stop],
             "store": str(store.folder),
             "target": str(target),
             "geometry": fields,
-            "plan_digest": planned.digest,
+            "stream": key,
         }
         yield Task("mixture.shards.write:write_shard", arguments, stop - first, target.name)
 
 
-def _is_whole(shard: Path, plan_digest: str) -> bool:
-    record = read_record(record_path(shard), *_KEPT, "plan", "cells", "context", "rows")
-    if record is None or record["plan"] != plan_digest:
+def _is_whole(shard: Path, key: str) -> bool:
+    record = read_record(record_path(shard), *_KEPT, "stream", "cells", "context", "packing", "rows")
+    if record is None or record["stream"] != key:
         return False
     return shard.exists() and shard.stat().st_size == record["size"]
 
@@ -165,7 +166,9 @@ def _completed(recipe: Recipe, phase: dict[str, Any], records: Sequence[dict[str
             )
     shards = [{name: record[name] for name in _KEPT} for record in records]
     whole_context = phase["context"] | {"shards": dict(sorted(context.items()))}
-    return phase | {"cells": cells, "context": whole_context, "shards": shards}
+    facts = functools.reduce(operator.add, [Facts.from_json(record["packing"]) for record in records])
+    packing = facts.to_json() | {"marks": sum(record["packing"]["marks"] for record in records)}
+    return phase | {"cells": cells, "context": whole_context, "packing": packing, "shards": shards}
 
 
 def _hold_to(before: Lock, now: Lock, lock_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The one place that copies tokens: a shard's plan and the store's parts in, an Arrow file out.
 
-A shard is written in batches of sequences of a fixed size, so memory does not grow with it. Parts are mapped, not read:
-the rows of a shard that lie in one part are one or a few contiguous ranges of it.
+A shard holds one window of the stream, laid out. It is written in batches of sequences of a fixed size, so memory does
+not grow with it. Parts are mapped, not read: the rows of a shard that lie in one part are one or a few contiguous
+ranges of it.
 
 Beside each shard lies a JSON record, written last: counts, what it holds of each cell, the hash of the file, and a hash
 of every row, so that damage is found by row and not only by file.
@@ -21,10 +22,11 @@ import xxhash
 from mixture import schemas
 from mixture.errors import StoreError
 from mixture.hashing import id_array, id_words
-from mixture.pack import Ints, Pieces, packing
+from mixture.pack import Ints, Marks, Pieces
+from mixture.pack.layout import Rules
 from mixture.plan.cells import Grid
 from mixture.plan.context import as_rows, context_sums
-from mixture.plan.slices import read_stretch
+from mixture.plan.window import piece_facts, read_window
 from mixture.recipe import Buckets
 from mixture.storage import publish, read_json, write_json
 from mixture.tokens.ingest import part_path
@@ -39,20 +41,28 @@ class Geometry:
     """What a shard's file needs to be known besides its plan.
 
     Attributes:
-        length: tokens in a sequence.
-        packing: name of the packing.
+        rules: how a window is laid out.
         prefix: ids before each document.
         suffix: ids after it.
-        n_vocab: ids of the vocabulary.
+        n_vocab: 1 + the largest id that may stand in it, marks included.
         buckets: edges between length buckets.
     """
 
-    length: int
-    packing: str
+    rules: Rules
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
     n_vocab: int
     buckets: Buckets
+
+    @property
+    def length(self) -> int:
+        """Places in a sequence."""
+        return self.rules.length
+
+    @property
+    def marks(self) -> bool:
+        """Whether a transform writes marks."""
+        return self.rules.knots is not None
 
     @property
     def token(self) -> pa.DataType:
@@ -62,18 +72,21 @@ class Geometry:
     @property
     def schema(self) -> pa.Schema:
         """Schema of the shard."""
-        return schemas.shard(self.token, self.length, prefix=len(self.prefix), suffix=len(self.suffix))
+        around = {"prefix": len(self.prefix), "suffix": len(self.suffix)}
+        return schemas.shard(self.token, self.length, **around, marks=self.marks)
 
     def to_json(self) -> dict[str, Any]:
         """Return what a task carries."""
         fields = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
-        return fields | {"buckets": {"default": list(self.buckets.default), "domains": dict(self.buckets.domains)}}
+        buckets = {"default": list(self.buckets.default), "domains": dict(self.buckets.domains)}
+        return fields | {"rules": self.rules.to_json(), "buckets": buckets}
 
     @staticmethod
     def from_json(fields: dict[str, Any]) -> Geometry:
         """Read what a task carries."""
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
-        return Geometry(**values | {"buckets": Buckets.model_validate(fields["buckets"])})
+        parts = {"rules": Rules.from_json(fields["rules"]), "buckets": Buckets.model_validate(fields["buckets"])}
+        return Geometry(**values | parts)
 
 
 @dataclass(frozen=True)
@@ -96,7 +109,7 @@ class ShardRows:
     def of(table: pa.Table) -> ShardRows:
         """Take the columns of a plan's table."""
         table = table.combine_chunks()
-        domain, domains = _coded(table["domain"])
+        domain, domains = schemas.coded(table["domain"])
         parts, part = np.unique(schemas.numbers(table["part"]), return_inverse=True)
         hi, lo = id_words(table["doc_id"])
         numbers: dict[str, Ints] = {
@@ -108,22 +121,15 @@ class ShardRows:
         )
 
 
-def _coded(column: pa.ChunkedArray) -> tuple[Ints, pa.Array]:
-    array = column.unify_dictionaries().combine_chunks() if column.num_chunks > 1 else column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks else pa.array([], schemas.PLAN.field("domain").type)
-    return schemas.numbers(array.indices).astype(np.int64), array.dictionary
-
-
 def write_shard(
     plan: str,
     parts: str,
     starts: list[int],
-    stretch: tuple[int, int],
+    window: tuple[int, int, int],
     store: str,
     target: str,
     geometry: dict[str, Any],
-    plan_digest: str,
+    stream: str,
 ) -> dict[str, Any]:
     """Task: write one shard and its record.
 
@@ -131,19 +137,20 @@ def write_shard(
         plan: folder of the plan.
         parts: names of the parts that its rows number.
         starts: where its slices begin in the stream.
-        stretch: positions in the stream of the shard's first token, and past its last.
+        window: its number, and the positions in the stream of its first token and past its last.
         store: folder of the token store.
         target: the shard's file.
         geometry: `Geometry` as a mapping.
-        plan_digest: names the plan in the record.
+        stream: names the plan and its layout in the record.
     """
     how = Geometry.from_json(geometry)
-    rows = ShardRows.of(read_stretch(Path(plan), starts, *stretch))
-    pieces = packing(how.packing)(rows.doc_stop - rows.doc_start, how.length)
+    number, first, stop = window
+    table, layout = read_window(Path(plan), starts, (first, stop), how.rules, number)
+    rows, around = ShardRows.of(table), (len(how.prefix), len(how.suffix))
     names = _part_names(Path(parts))
     opened = [open_part(part_path(Path(store), names[number])) for number in rows.parts]
     own_starts = _document_starts(rows, opened)
-    sequences = int(pieces.sequence[-1]) + 1 if len(pieces.sequence) else 0
+    sequences = layout.sequences
     per_batch = max(1, _BATCH_TOKENS // how.length)
     # One room for the tokens of all batches: fresh pages cost as much as filling them.
     room: Tokens = np.empty(min(per_batch, sequences) * how.length, how.token.to_pandas_dtype())
@@ -152,21 +159,23 @@ def write_shard(
     with publish(path) as out, pa.ipc.new_file(pa.PythonFile(out, "w"), how.schema) as writer:
         for low in range(0, sequences, per_batch):
             high = min(low + per_batch, sequences)
-            chosen = _between(pieces, low, high)
+            pieces, marks = layout.pieces.of_sequences(low, high), layout.marks.of_sequences(low, high)
             tokens = room[: (high - low) * how.length]
-            _copy(rows, opened, own_starts, chosen, tokens, how)
-            batch = _batch(rows, chosen, tokens, high - low, how)
+            _copy(rows, opened, own_starts, pieces, tokens, how)
+            tokens[marks.sequence * how.length + marks.start] = marks.token
+            batch = _batch(rows, pieces, marks, tokens, high - low, how)
             writer.write_batch(batch)
             row_hashes += hash_rows(batch)
     record = {
         "shard": path.name,
-        "plan": plan_digest,
+        "stream": stream,
         "sequences": sequences,
-        "tokens": int(pieces.size.sum()),
+        "tokens": int(layout.packed.size.sum()),
         "size": out.size,
         "hash": out.digest,
-        "cells": _cells(rows, pieces, how),
-        "context": _context(rows, pieces),
+        "cells": _cells(rows, layout.packed, how),
+        "context": _context(rows, layout.packed),
+        "packing": piece_facts(table, layout.packed, around, how.length).to_json() | {"marks": len(layout.marks.start)},
         "rows": row_hashes,
     }
     write_json(record_path(path), record)
@@ -183,12 +192,6 @@ def _part_names(path: Path) -> list[str]:
 def record_path(shard: Path) -> Path:
     """Return where a shard's record lies."""
     return shard.with_suffix(".json")
-
-
-def _between(pieces: Pieces, first: int, stop: int) -> Pieces:
-    low, high = np.searchsorted(pieces.sequence, [first, stop])
-    columns = (pieces.row, pieces.offset, pieces.size, pieces.sequence - first, pieces.start)
-    return Pieces(*(column[low:high] for column in columns))
 
 
 def _copy(rows: ShardRows, parts: list[OpenPart], starts: Ints, pieces: Pieces, out: Tokens, how: Geometry) -> None:
@@ -222,7 +225,9 @@ def _document_starts(rows: ShardRows, parts: list[OpenPart]) -> Ints:
     return starts
 
 
-def _batch(rows: ShardRows, pieces: Pieces, tokens: Tokens, sequences: int, how: Geometry) -> pa.RecordBatch:
+def _batch(
+    rows: ShardRows, pieces: Pieces, marks: Marks, tokens: Tokens, sequences: int, how: Geometry
+) -> pa.RecordBatch:
     schema = how.schema
     spans = pa.StructArray.from_arrays(
         [
@@ -236,16 +241,18 @@ def _batch(rows: ShardRows, pieces: Pieces, tokens: Tokens, sequences: int, how:
         ],
         fields=list(schemas.SPAN),
     )
-    borders = np.searchsorted(pieces.sequence, np.arange(sequences + 1)).astype(np.int32)
-    columns = [
-        pa.FixedSizeListArray.from_arrays(schemas.column(tokens), type=schema.field("input_ids").type),
-        pa.ListArray.from_arrays(schemas.column(borders), spans, type=schema.field("spans").type),
-    ]
+    lists = {"spans": (pieces.sequence, spans)}
+    if how.marks:
+        lists["marks"] = (marks.sequence, schemas.column(marks.start, pa.int32()))
+    columns = [pa.FixedSizeListArray.from_arrays(schemas.column(tokens), type=schema.field("input_ids").type)]
+    for name, (sequence, values) in lists.items():
+        borders = np.searchsorted(sequence, np.arange(sequences + 1)).astype(np.int32)
+        columns.append(pa.ListArray.from_arrays(schemas.column(borders), values, type=schema.field(name).type))
     return pa.record_batch(columns, schema=schema)
 
 
 def hash_rows(batch: pa.RecordBatch) -> list[str]:
-    """Return a 64-bit XXH3 of each row's tokens and spans, 16 hex digits each."""
+    """Return a 64-bit XXH3 of each row's tokens, spans and marks, 16 hex digits each."""
     ids = batch.column("input_ids")
     length = ids.type.list_size
     tokens = schemas.numbers(ids.flatten()).reshape(len(batch), length)
@@ -262,10 +269,15 @@ def hash_rows(batch: pa.RecordBatch) -> list[str]:
     domain = names[schemas.numbers(coded.indices)] if len(names) else np.empty(0, np.uint64)
     packed = np.stack([*numbers, *(words.view("<i8") for words in (hi, lo, domain))], axis=1)
     borders = schemas.numbers(lists.offsets) - lists.offsets[0].as_py()
+    marked = batch.column("marks") if "marks" in batch.schema.names else None
+    marks = None if marked is None else schemas.numbers(marked.flatten()).astype("<i8")
+    marks_at = None if marked is None else schemas.numbers(marked.offsets) - marked.offsets[0].as_py()
     hashes = []
     for row in range(len(batch)):
         state = xxhash.xxh3_64(tokens[row])
         state.update(packed[borders[row] : borders[row + 1]].tobytes())
+        if marks is not None and marks_at is not None:
+            state.update(marks[marks_at[row] : marks_at[row + 1]].tobytes())
         hashes.append(state.hexdigest())
     return hashes
 

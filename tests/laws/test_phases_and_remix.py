@@ -13,6 +13,7 @@ from mixture.errors import PlanError, ShortageError, StoreError
 from mixture.hashing import document_ids, draw, fraction, id_words
 from mixture.plan import draw as drawing
 from mixture.plan.given import Given, parse_consumed
+from mixture.shards.pack import shards_folder
 from mixture.tokens.training import train_sentencepiece
 from tests.conftest import Built, Kitchen, documents
 
@@ -39,10 +40,7 @@ def _spans(built: Built, phase: int) -> list[dict[str, Any]]:
     import pyarrow as pa
 
     found = []
-    folder = Path(built.job.workspace.work / "shards")
-    name = built.lock.phases[phase]["name"]
-    label = f"{built.lock.name}-{name}" if name else built.lock.name
-    place = folder / f"{label}-{built.lock.phases[phase]['stream']['digest'][:12]}"
+    place = shards_folder(built.job.workspace, built.lock, phase)
     length = built.lock.phases[phase]["stream"]["sequence_length"]
     number = 0
     for shard in built.lock.phases[phase]["shards"]:
