@@ -21,10 +21,10 @@ from mixture.plan.cells import Counts, Grid
 from mixture.plan.consumed import find_plan
 from mixture.plan.context import as_rows, context_sums
 from mixture.plan.draw import survey
-from mixture.plan.records import assemble, cell_rows
-from mixture.plan.slices import digest, grid_tokens, own_tokens, slice_file
+from mixture.plan.records import assemble, cell_rows, write_record
+from mixture.plan.slices import GROUP_ROWS, digest, grid_tokens, own_tokens, slice_file
 from mixture.plan.solve import Solution, limits
-from mixture.storage import explain, write_json
+from mixture.storage import explain
 from mixture.tokens.store import write_parquet
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def follow(planner: Planner, phase: Phase, folder: Path) -> dict[str, Any]:
         old_folder, len(old["slices"]), planner.index.table, folder, len(around.prefix), len(around.suffix)
     )
     for at, table in enumerate(_trimmed(tables, phase.sequence.length)):
-        write_parquet(slice_file(folder, at), table)
+        written = write_parquet(slice_file(folder, at), table, group_rows=GROUP_ROWS)
         granted += grid_tokens(table, pool.grid)
         domains = pool.grid.domains
         codes, start, stop = own_tokens(table, domains)
@@ -85,6 +85,7 @@ def follow(planner: Planner, phase: Phase, folder: Path) -> dict[str, Any]:
                 "tokens": int((schemas.numbers(table["doc_stop"]) - schemas.numbers(table["doc_start"])).sum()),
                 "rows": len(table),
                 "digest": digest(table, codes),
+                "file": written,
                 "context": as_rows(context_sums(codes, start, stop, len(domains)), domains),
                 "top": [],
             }
@@ -99,13 +100,14 @@ def follow(planner: Planner, phase: Phase, folder: Path) -> dict[str, Any]:
         for n, row in enumerate(cell_rows(found, solution))
     ]
     record = assemble(records, phase, around) | {
+        "index": planner.index.folder.name,
+        "runs": None,
         "thresholds": [],
         "cells": cells,
         "documents": old["documents"] | found.fates,
     }
     record["context"] = {"supply": as_rows(found.context, found.grid.domains), **record["context"]}
-    write_json(folder / "plan.json", record)
-    return record
+    return write_record(folder, record)
 
 
 def _slices(old: Path, count: int, index: Path, folder: Path, prefix: int, suffix: int) -> Iterator[pa.Table]:

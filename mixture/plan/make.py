@@ -7,6 +7,7 @@ pool ─ survey ─ supply ─ solve ─ quotas ─ draw ─ documents ─ slice
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -28,19 +29,22 @@ from mixture.plan.consumed import write_seen
 from mixture.plan.context import as_rows
 from mixture.plan.draw import Survey, draw_documents, survey
 from mixture.plan.given import Given, label
+from mixture.plan.laid import lay
 from mixture.plan.order import slice_count
 from mixture.plan.pool import Pool, Threshold, Weights
 from mixture.plan.quota import Shares, wanted, whole
-from mixture.plan.records import assemble, cell_rows, held_out, lock_of, whole_record
+from mixture.plan.records import assemble, cell_rows, held_out, lock_of, whole_record, write_record
+from mixture.plan.related import run_tokens
 from mixture.plan.slices import Layout, read_stretch, write_slices
 from mixture.plan.solve import Solution, limits, solve
 from mixture.recipe import Phase, Recipe
-from mixture.storage import explain, write_json
+from mixture.related.relate import Relater, Relations
+from mixture.storage import explain
 from mixture.tokens.ingest import Store
 from mixture.tokens.separators import Frame, frame
 from mixture.workspace import Workspace
 
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ class Planner:
         workspace: where plans lie.
         engine: where tasks run.
         progress: who is told.
+        relater: who knows which documents are related, or None.
     """
 
     recipe: Recipe
@@ -123,6 +128,7 @@ class Planner:
     workspace: Workspace
     engine: Engine
     progress: Progress
+    relater: Relater | None = None
 
     def plan(self, lock_path: Path) -> Plan:
         """Plan every phase and write the lock.
@@ -148,10 +154,12 @@ class Planner:
         self.progress.finish()
         whole_records = [record for record in records if record is not None]
         lock = lock_of(self.recipe, self.store, self.index, self.given, self.scored, phases, whole_records)
+        if self.weights is not None:
+            lock = replace(lock, work=lock.work | {"weights": Path(self.weights.path).stem})
         if old is not None and old.packed and old.without_shards() == lock:
             # The stream is the one that was packed: what it came out as stays, and `pack` holds its shards to it.
-            lock = old
-        if old != lock:
+            lock = replace(old, work=lock.work)
+        if old is None or old != lock or old.work != lock.work:
             lock.write(lock_path)
         planned = tuple(
             PlannedPhase(phase, folder, self.index.parts, tuple(record["starts"]), record["digest"])
@@ -213,8 +221,14 @@ class Planner:
 
     def _folder(self, phases: Sequence[Phase]) -> Path:
         """Return where the last of some phases is planned: named by all that its stream follows from."""
-        what = {k: v for k, v in self.recipe.what().items() if k not in ("phases", "budget", "sequence", "mix")}
-        steps = [[p.name, p.budget, p.sequence.model_dump(mode="json"), p.mix.model_dump(mode="json")] for p in phases]
+        apart = ("phases", "budget", "sequence", "mix", "packing", "transforms")
+        what = {k: v for k, v in self.recipe.what().items() if k not in apart}
+        if self.recipe.transforms.related:
+            paths = self._relations.record["digest"] if self._relations else None
+            what["related"] = self.recipe.transforms.related.model_dump(mode="json") | {"digest": paths}
+        sequences = [p.sequence.model_dump(mode="json", exclude={"align"}) for p in phases]
+        mixes = [p.mix.model_dump(mode="json") for p in phases]
+        steps = [[p.name, p.budget, *both] for p, *both in zip(phases, sequences, mixes, strict=True)]
         source = [self.store.tokenizer.fingerprint, self.index.folder.name]
         weights = None if self.weights is None else Path(self.weights.path).name
         key = fingerprint([_FORMAT_VERSION, what, steps, source, weights, self.given.to_json()])
@@ -297,21 +311,43 @@ class Planner:
         pool = self._pilot(pool)
         pool.write(folder / "pool.json")
         drawn = draw_documents(pool, solved.found, solved.solution.granted, folder, self.engine, self.progress)
+        related = self._relations
+        cuts = self._cuts(solved, related) if related else {}
+        if related:
+            drawn = lay(drawn, related, cuts, self.engine)
         around = self.around(phase)
-        slices = slice_count(solved.phase.exact_budget, phase.shard_sequences * phase.sequence.length)
+        slices = slice_count(solved.phase.exact_budget, phase.shard_tokens // phase.sequence.length * phase.sequence.length)
         layout = Layout(slices, len(around.prefix), len(around.suffix))
         records = write_slices(drawn, layout, folder, self.engine, self.progress, self.index.documents)
         for path in (*drawn.once, *drawn.often):
             path.unlink()
         cells = cell_rows(solved.found, solved.solution, drawn.thresholds)
         record = assemble(records, solved.phase, around) | {
+            "index": self.index.folder.name,
+            "runs": {"folder": related.folder.name, "blocks": related.blocks, "cuts": cuts} if related else None,
             "thresholds": [asdict(t) for t in drawn.thresholds],
             "cells": cells,
-            "documents": {"held_out": held_out(found), **found.fates},
+            "documents": {
+                "held_out": held_out(found),
+                **found.fates,
+                **({"related": related.record} if related else {}),
+            },
         }
         record["context"] = {"supply": as_rows(found.context, found.grid.domains), **record["context"]}
-        write_json(folder / "plan.json", record)
-        return record
+        return write_record(folder, record)
+
+    @functools.cached_property
+    def _relations(self) -> Relations | None:
+        """Which documents are related; a plan that follows another one keeps that one's order."""
+        return None if self.relater is None or self.given.like else self.relater.relations()
+
+    def _cuts(self, solved: Solved, related: Relations) -> dict[str, int]:
+        """Return after how many tokens the paths of each related domain are cut into runs."""
+        rule = self.recipe.transforms.related
+        run = (rule.run if rule else None) or solved.phase.sequence.length
+        grid = solved.found.grid
+        wanted = dict(zip(grid.domains, grid.sums(solved.solution.granted).tolist(), strict=True))
+        return {name: run_tokens(run, tokens, wanted[name]) for name, tokens in related.tokens.items()}
 
     def _what_changed(self, old: Lock | None) -> str:
         if old is None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mixture.hashing import fingerprint
+from mixture.hashing import file_digest, fingerprint
 from mixture.index.build import Index
 from mixture.lockfile import Lock
 from mixture.plan.cells import Counts
@@ -18,9 +19,9 @@ from mixture.plan.pool import Threshold
 from mixture.plan.slices import merge_top, slice_file
 from mixture.plan.solve import Solution
 from mixture.recipe import Phase, Recipe
-from mixture.storage import read_record
+from mixture.storage import read_record, write_json
 from mixture.tokens.ingest import Store
-from mixture.tokens.separators import Frame
+from mixture.tokens.separators import Frame, knots
 
 _FIELDS = (
     "digest",
@@ -33,15 +34,27 @@ _FIELDS = (
     "context",
     "top",
     "documents",
+    "key",
+    "files",
 )
+#: Beside the slices: what tasks were told, and what was consumed.
+_BESIDE = ("pool.json", "drawn.json", "seen.arrow")
 
 
 def whole_record(folder: Path) -> dict[str, Any] | None:
     """Return the record of a plan, or None if the plan is not whole."""
     record = read_record(folder / "plan.json", *_FIELDS)
-    if record is None or not all(slice_file(folder, n).exists() for n in range(len(record["slices"]))):
-        return None
-    return record
+    return record if record and all((folder / name).exists() for name in record["files"]) else None
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Publish a plan's record with the size and hash of every file of the plan; return it."""
+    files = {slice_file(folder, n).name: found["file"] for n, found in enumerate(record["slices"])}
+    beside = [folder / name for name in _BESIDE]
+    files |= {path.name: [path.stat().st_size, file_digest(path)] for path in beside if path.exists()}
+    whole = record | {"key": folder.name, "files": files}
+    write_json(folder / "plan.json", whole)
+    return whole
 
 
 def held_out(found: Survey) -> dict[str, dict[str, int]]:
@@ -59,7 +72,7 @@ def assemble(records: Sequence[dict[str, Any]], phase: Phase, around: Frame) -> 
     digests = [record["digest"] for record in records]
     return {
         "digest": fingerprint([digests, phase.sequence.length, list(around.prefix), list(around.suffix)]),
-        "slices": [{name: record[name] for name in ("tokens", "rows", "digest")} for record in records],
+        "slices": [{name: record[name] for name in ("tokens", "rows", "digest", "file")} for record in records],
         "starts": starts,
         "prefix": list(around.prefix),
         "suffix": list(around.suffix),
@@ -118,6 +131,8 @@ def lock_of(
         phases: one after the other, scaled.
         records: of each phase, what is written beside its slices.
     """
+    utk = recipe.transforms.utk
+    marks = {"knots": asdict(knots(store.tokenizer, utk))} if utk else {}
     return Lock(
         name=recipe.name,
         recipe={"fingerprint": recipe.fingerprint, "content": recipe.what()},
@@ -127,7 +142,7 @@ def lock_of(
             for unit in store.units
             for file in unit.files
         ],
-        tokenizer={"fingerprint": store.tokenizer.fingerprint, "vocabulary": store.tokenizer.n_vocab},
+        tokenizer={"fingerprint": store.tokenizer.fingerprint, "vocabulary": store.tokenizer.n_vocab} | marks,
         documents={
             "read": store.documents + sum(store.rejected.values()),
             "rejected": store.rejected | ({"no domain": index.no_domain} if index.no_domain else {}),
@@ -139,6 +154,12 @@ def lock_of(
             "digest": index.digest,
         },
         phases=[_phase(phase, record) for phase, record in zip(phases, records, strict=True)],
+        work={
+            "store": store.folder.name,
+            "joined": sorted({file.path.parent.name for unit in store.texts if unit.origins for file in unit.files}),
+            "index": index.folder.name,
+            "plans": [record["key"] for record in records],
+        },
     )
 
 
@@ -151,6 +172,7 @@ def _phase(phase: Phase, record: dict[str, Any]) -> dict[str, Any]:
         "rounded_off": max(0, phase.budget - tokens),
         "sequences": sequences,
         "sequence_length": phase.sequence.length,
+        "align": phase.sequence.align,
         "prefix": record["prefix"],
         "suffix": record["suffix"],
         "shards": -(-sequences // phase.shard_sequences),
@@ -159,4 +181,4 @@ def _phase(phase: Phase, record: dict[str, Any]) -> dict[str, Any]:
         "digest": record["digest"],
     }
     said = {name: record[name] for name in ("cells", "context", "top")}
-    return {"name": phase.name, "stream": stream, **said, "shards": []}
+    return {"name": phase.name, "stream": stream, **said, "packing": {}, "shards": []}

@@ -6,30 +6,36 @@ needs a stretch of the stream reads the slices that it crosses.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import xxhash
 
 from mixture import schemas
 from mixture.engine import Engine, Progress, Task
-from mixture.hashing import id_array, key
+from mixture.errors import StoreError
+from mixture.hashing import id_array, id_words, key
 from mixture.index.rows import IndexReader
 from mixture.plan.cells import Counts, Grid
 from mixture.plan.context import as_rows, context_sums
 from mixture.plan.draw import Drawn
+from mixture.plan.laid import LaidReader, reader_of, take_words
 from mixture.plan.order import id_ranges, place
 from mixture.plan.pool import Candidates, Pool, Threshold, appearances
+from mixture.plan.related import stream_order
 from mixture.storage import read_record, write_json
-from mixture.tokens.store import read_parquet, write_parquet
+from mixture.tokens.store import damaged, write_parquet
 
 _COLUMNS = ("source", "part", "row")
+#: Rows in a row group of a slice: who wants a short stretch of the stream reads one or two.
+GROUP_ROWS = 1 << 16
 #: Documents that the report names of each domain, those with most tokens in the stream.
 _TOP = 10
 
@@ -102,14 +108,14 @@ def write_slice(pool: str, drawn: str, number: int, folder: str) -> dict[str, An
     layout = Layout(**value["layout"])
     files = [[Path(name) for name in value[which]] for which in ("once", "often")]
     table, top = slice_rows(here, thresholds, files, layout, number)
-    target = slice_file(Path(folder), number)
-    write_parquet(target, table)
+    written = write_parquet(slice_file(Path(folder), number), table, group_rows=GROUP_ROWS)
     domains = list(here.grid.domains)
     codes, start, stop = own_tokens(table, domains)
     return {
         "tokens": int(_sizes(table).sum()),
         "rows": len(table),
         "digest": digest(table, codes),
+        "file": written,
         "context": as_rows(context_sums(codes, start, stop, len(domains)), domains),
         "top": top,
     }
@@ -124,7 +130,7 @@ def slice_rows(
     below 0 and the closing one from `doc_length` on.
     """
     once, often = (pool.of(paths) for paths in files)
-    readers = [(p, p.reader()) for p in (once, often) if p.index]
+    readers = [(p, reader_of(p, paths)) for p, paths in zip((once, often), files, strict=True) if p.index]
     copies = max([t.level + (t.at is not None) for t in thresholds], default=0)
     found: list[pa.Table] = []
     top: list[dict[str, Any]] = []
@@ -139,30 +145,26 @@ def slice_rows(
     joined = pa.concat_tables([table for table in found if len(table)] or [_empty()]).unify_dictionaries()
     joined = joined.combine_chunks()
     # Files come by kind, then copy, then id and domain; equal places are put in order by what they are.
-    places = schemas.numbers(joined["place"])
-    order = np.argsort(places)
-    if (np.diff(places[order]) == 0).any():
-        order = np.lexsort([schemas.numbers(joined["copy"]), *_id_keys(joined), places])
-    laid = joined.take(schemas.column(order)).drop_columns(["place"])
+    places, path, copies_of = (schemas.numbers(joined[name]) for name in ("place", "path", "copy"))
+    order = stream_order(places, path, *id_words(joined["doc_id"]), copies_of)
+    laid = joined.take(schemas.column(order)).drop_columns(["place", "path"])
     size = schemas.numbers(laid["doc_stop"]) - schemas.numbers(laid["doc_start"])
     laid = laid.add_column(0, "position", schemas.column(np.cumsum(size) - size))
     return laid.select(schemas.PLAN.names).cast(schemas.PLAN), _heaviest(top)
 
 
-def _id_keys(table: pa.Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    from mixture.hashing import id_words
-
-    hi, lo = id_words(table["doc_id"])
-    return lo, hi
-
-
 def _empty() -> pa.Table:
     fields = [field for field in schemas.PLAN if field.name != "position"]
-    return pa.schema([*fields, pa.field("place", pa.uint64())]).empty_table()
+    return pa.schema([*fields, pa.field("place", pa.uint64()), pa.field("path", pa.int64())]).empty_table()
 
 
 def _copy_rows(
-    pool: Pool, reader: IndexReader, thresholds: Sequence[Threshold], layout: Layout, number: int, copy: int
+    pool: Pool,
+    reader: IndexReader | LaidReader,
+    thresholds: Sequence[Threshold],
+    layout: Layout,
+    number: int,
+    copy: int,
 ) -> Iterator[tuple[pa.Table, list[dict[str, Any]]]]:
     for first, stop in id_ranges(number, layout.count, copy, pool.seed):
         for rows in reader.between(first, stop, _COLUMNS):
@@ -183,6 +185,7 @@ def _table(found: Candidates, chosen: Counts, size: Counts, copy: int, pool: Poo
     keys = np.array([key(0, f"domain {name}") for name in pool.grid.domains], np.uint64)
     copies = np.full(count, copy, np.int64)
     names = schemas.strings(list(pool.grid.domains))
+    hi, lo, path = take_words(rows)
     columns: dict[str, Any] = {
         "doc_id": id_array(rows.hi, rows.lo),
         "source": rows.table["source"],
@@ -193,7 +196,8 @@ def _table(found: Candidates, chosen: Counts, size: Counts, copy: int, pool: Poo
         "doc_stop": schemas.column(size - layout.prefix),
         "doc_length": schemas.column(rows.tokens),
         "copy": schemas.column(copies),
-        "place": schemas.column(place(pool.seed, rows.hi, rows.lo, keys[rows.domain], copies)),
+        "place": schemas.column(place(pool.seed, hi, lo, keys[rows.domain], copies)),
+        "path": schemas.column(path),
     }
     return pa.table(columns).cast(_empty().schema)
 
@@ -259,14 +263,15 @@ def digest(table: pa.Table, codes: Counts) -> str:
     return str(state.hexdigest())
 
 
-def read_stretch(folder: Path, starts: Sequence[int], first: int, stop: int) -> pa.Table:
-    """Read the rows of tokens [first, stop) of the stream, `schemas.PLAN`; documents are split at both ends.
+def read_stretch(folder: Path, starts: Sequence[int], first: int, stop: int, *, whole: bool = False) -> pa.Table:
+    """Read the rows of tokens [first, stop) of the stream, `schemas.PLAN`.
 
     Args:
         folder: the plan's.
         starts: where each slice begins in the stream, and behind the last one where that ends.
         first: position of the first token.
         stop: past the last.
+        whole: documents that begin in the stretch, whole; else they are split at both its ends.
 
     Raises:
         StoreError: the plan is gone or damaged.
@@ -275,12 +280,14 @@ def read_stretch(folder: Path, starts: Sequence[int], first: int, stop: int) -> 
     high = int(np.searchsorted(starts, stop, "left"))
     tables = []
     for number in range(low, high):
-        table = read_parquet(slice_file(folder, number))
+        table = _read_between(slice_file(folder, number), first - starts[number], stop - starts[number])
         position = schemas.numbers(table["position"]) + starts[number]
         size = _sizes(table)
-        inside = np.flatnonzero((position < stop) & (position + size > first))
+        inside = np.flatnonzero((position < stop) & ((position >= first) if whole else (position + size > first)))
         table, position, size = table.take(schemas.column(inside)), position[inside], size[inside]
-        begin, end = np.maximum(position, first), np.minimum(position + size, stop)
+        begin, end = position, position + size
+        if not whole:
+            begin, end = np.maximum(begin, first), np.minimum(end, stop)
         opens = schemas.numbers(table["doc_start"])
         for name, values in (
             ("position", begin),
@@ -290,6 +297,19 @@ def read_stretch(folder: Path, starts: Sequence[int], first: int, stop: int) -> 
             table = table.set_column(table.schema.get_field_index(name), name, schemas.column(values))
         tables.append(table.cast(schemas.PLAN))
     return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+
+
+def _read_between(path: Path, first: int, stop: int) -> pa.Table:
+    """Read the row groups of a slice that hold its tokens [first, stop)."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            facts = file.metadata
+            every = [facts.row_group(group).column(0).statistics for group in range(facts.num_row_groups)]
+            begins = [found.min for found in every if found is not None and found.has_min_max]
+            low = max(0, bisect.bisect_right(begins, first) - 1)
+            return file.read_row_groups(list(range(low, max(low, bisect.bisect_left(begins, stop)))))
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(damaged(path, error)) from error
 
 
 def grid_tokens(table: pa.Table, grid: Grid) -> Counts:

@@ -21,7 +21,7 @@ from mixture import schemas
 from mixture.corpus.documents import Chunk, InputFile
 from mixture.engine import Engine, Progress, Task
 from mixture.errors import EngineMismatchError, InputError, StoreError, some
-from mixture.hashing import document_ids, fingerprint, id_words
+from mixture.hashing import document_ids, file_digest, fingerprint, id_words
 from mixture.recipe import Recipe
 from mixture.recipe.sources import TokenizerSpec
 from mixture.storage import read_json, write_json
@@ -31,7 +31,7 @@ from mixture.tokens import tokenizer as tokenizers
 from mixture.tokens.inputs import Unit, find, reading
 from mixture.tokens.join import Joined, join
 from mixture.tokens.join_rows import PLACE
-from mixture.tokens.separators import frame
+from mixture.tokens.separators import frame, knots
 from mixture.tokens.shares import merged, pieces, places, read_reading, readers, texts_of, unit_chunks, write_reading
 from mixture.tokens.store import PartFiles, read_parquet, read_record, write_parquet, write_part
 from mixture.workspace import Workspace
@@ -62,7 +62,7 @@ class StoredPart:
     @property
     def name(self) -> str:
         """The part's name in the index: unit and number."""
-        return f"{self.unit.key}/{self.files.index:05d}"
+        return self.files.name
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,11 @@ def tokenize(recipe: Recipe, workspace: Workspace, engine: Engine, progress: Pro
     """
     units = find(recipe, workspace, engine)
     tokenizer = _load(recipe.tokenizer.model_dump_json(), str(workspace.data), "auto")
-    # A separator that the vocabulary lacks is better found now than after the corpus is tokenized.
+    # A token that the vocabulary lacks is better found now than after the corpus is tokenized.
     for phase in recipe.all_phases():
         frame(tokenizer, phase.sequence.separator)
+    if recipe.transforms.utk:
+        knots(tokenizer, recipe.transforms.utk)
     if tokenizer.notice:
         progress.say(tokenizer.notice)
     found = _Texts(
@@ -142,14 +144,28 @@ def tokenize(recipe: Recipe, workspace: Workspace, engine: Engine, progress: Pro
     )
     mismatch = workspace.store(tokenizer.fingerprint) / "mismatch.json"
     if mismatch.exists() and tokenizer.engine != "reference":
-        return _tokenize_with(recipe, workspace, engine, progress, found, "reference", str(read_json(mismatch)))
+        return _tokenize_with(recipe, workspace, engine, progress, found, "reference", str(read_mismatch(mismatch)))
     try:
         return _tokenize_with(recipe, workspace, engine, progress, found, "auto", tokenizer.notice)
     except EngineMismatchError as error:
         notice = f"{error}; the whole store is made again with the reference tokenizer, which is slower"
         progress.say(notice)
-        write_json(mismatch, notice)
+        write_json(mismatch, notice, name=_mismatch_name(mismatch))
         return _tokenize_with(recipe, workspace, engine, progress, found, "reference", notice)
+
+
+def read_mismatch(path: Path) -> Any:
+    """Return the sentence that a store keeps of a fast engine that was wrong; None where there is none.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    return read_json(path, name=_mismatch_name(path))
+
+
+def _mismatch_name(path: Path) -> str:
+    """Name the file in its seal: it holds a sentence alone, which does not say of which store it is."""
+    return f"{path.parent.name}/{path.name}"
 
 
 def _tokenize_with(
@@ -178,8 +194,8 @@ def _tokenize_with(
         if seen > recipe.max_bad_rows:
             raise InputError(rejects.too_many(seen, recipe.max_bad_rows, rejects.described(report["samples"])))
     progress.finish()
-    if missing:
-        write_json(folder / "proof.json", asdict(tokenizer.proof))
+    if missing or not (folder / "proof.json").exists():
+        write_json(folder / "proof.json", asdict(tokenizer.proof) | {"store": folder.name})
     fresh = {(task.arguments["folder"], task.arguments["start"]) for task in missing}
     parts = tuple(part for unit in texts for part in _parts(unit, workspace, recipe, folder, fresh))
     _judge(recipe, found, parts)
@@ -227,20 +243,30 @@ def _tasks(
         yield Task("mixture.tokens.ingest:tokenize_chunks", arguments, max(1, unit.size // count), label)
 
 
-def _columns_key(columns: Sequence[str]) -> str:
+def columns_key(columns: Sequence[str]) -> str:
+    """Name the columns that a source reads besides the text; empty for none."""
     return fingerprint(list(columns))[:12] if columns else ""
 
 
-def _mark(folder: Path, start: int, step: int, columns: str) -> Path:
-    """Return the file that says: this task's share of a unit is whole (with these columns)."""
+def done_mark(folder: Path, start: int, step: int, columns: str) -> Path:
+    """Return the file that says: this task's share of a unit is whole (with these columns).
+
+    It lists the chunks and, of the files of columns, size and hash.
+    """
     return folder / (f"done-{start}-of-{step}" + (f".columns-{columns}" if columns else "") + ".json")
 
 
 def _is_done(task: Task) -> bool:
     given = task.arguments
-    folder, columns = Path(given["folder"]), _columns_key(json.loads(given["reading"])["columns"])
-    mark = read_json_record(_mark(folder, given["start"], given["step"], columns), "chunks")
-    return mark is not None and all(_is_whole(PartFiles(folder, index), columns) for index in mark["chunks"])
+    folder, columns = Path(given["folder"]), columns_key(json.loads(given["reading"])["columns"])
+    marks = [
+        read_json_record(done_mark(folder, given["start"], given["step"], key), "unit", "chunks", "files")
+        for key in dict.fromkeys(["", columns])
+    ]
+    return all(
+        mark is not None and all(_is_whole(PartFiles(folder, index), columns) for index in mark["chunks"])
+        for mark in marks
+    )
 
 
 def _is_whole(part: PartFiles, columns: str) -> bool:
@@ -263,22 +289,28 @@ def tokenize_chunks(  # noqa: PLR0913, PLR0917 - a task's whole world travels in
     how = read_reading(reading)
     inputs = [InputFile(name, Path(path), size, digest) for name, path, size, digest in files]
     tokenizer = _load(spec, data, choice)
-    columns = _columns_key(how.columns)
+    columns = columns_key(how.columns)
     report: dict[str, Any] = {"chunks": [], "rejected": {}, "samples": []}
+    files_of: dict[str, list[Any]] = {}
     wanted = replace(how, columns=(*how.columns, *PLACE)) if joined else how
     for index, chunks in unit_chunks(format, inputs, wanted, start, step):
         part = PartFiles(Path(folder), index)
         where = _origins(chunks) if joined else places(chunks)
         record = read_record(part) or _store_chunks(part, chunks, where, inputs, tokenizer)
-        if columns and not part.columns(columns).exists():
-            write_parquet(part.columns(columns), _align_columns(part, chunks, where, how.columns))
+        if columns:
+            beside = part.columns(columns)
+            if not beside.exists():
+                files_of[beside.name] = write_parquet(beside, _align_columns(part, chunks, where, how.columns))
+            else:
+                files_of[beside.name] = [beside.stat().st_size, file_digest(beside)]
         report["chunks"].append(index)
         report["rejected"] = rejects.total([report["rejected"], record["rejected"]])
         # Which row of the file a chunk begins with is known once all chunks before it are read.
         within = {"within": f" of chunk {index}"} if index else {}
         report["samples"] = (report["samples"] + [sample | within for sample in record["samples"]])[: rejects.SAMPLES]
     for key in dict.fromkeys(["", columns]):
-        write_json(_mark(Path(folder), start, step, key), {"chunks": report["chunks"]})
+        mark = {"unit": Path(folder).name, "chunks": report["chunks"], "files": files_of if key else {}}
+        write_json(done_mark(Path(folder), start, step, key), mark)
     return report
 
 
@@ -343,12 +375,12 @@ def _parts(
     unit: Unit, workspace: Workspace, recipe: Recipe, folder: Path, fresh: Collection[tuple[str, int]]
 ) -> Iterator[StoredPart]:
     how = reading(recipe, unit.source, workspace)
-    columns = _columns_key(how.columns)
+    columns = columns_key(how.columns)
     first = np.zeros(len(unit.named), np.int64)
     count = 0
     steps = readers(unit, how)
     for start in range(steps):
-        mark = _mark(folder / unit.key, start, steps, columns)
+        mark = done_mark(folder / unit.key, start, steps, columns)
         count += len((read_json_record(mark, "chunks") or {"chunks": ()})["chunks"])
     for index in range(count):
         files = PartFiles(folder / unit.key, index)

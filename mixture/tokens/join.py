@@ -8,14 +8,18 @@ Rows of one key lie anywhere in the source, so they are brought together in two 
 
     work/joined/<key>/staged/00003-00007.arrow   one chunk of the input, its rows dealt out to buckets by their keys
     work/joined/<key>/joined-00000.arrow         one bucket, joined: what the tokenize stage then reads
+    work/joined/<key>/joined-00000.members.parquet   which rows its documents were joined from, by id
+    work/joined/<key>/rows.parquet               which document each row went into, by file and row
     work/joined/<key>/joined.json                written last; `staged/` is swept away after it
 
 A bucket is about 256 MB of text, one task's work and memory; how many there are follows from the files' sizes. The
-result does not depend on files: rows follow each other by their order field, then by the id of their text.
+result does not depend on files: rows follow each other by their order field, then by the id of their text; with
+`order: {dependency: path}` a file also follows those of its document that it imports (`dependencies`).
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -32,6 +36,7 @@ from mixture.recipe.sources import Join, Source
 from mixture.storage import read_record, write_json
 from mixture.tokens import join_rows, rejects
 from mixture.tokens.inputs import COMPRESSED, EXPANSION, Unit, reading
+from mixture.tokens.members import members_file, rows_file, write_rows
 from mixture.tokens.shares import readers, write_reading
 from mixture.workspace import Workspace
 
@@ -39,7 +44,10 @@ from mixture.workspace import Workspace
 BUCKET_BYTES = 256 << 20
 #: Buckets of a data set whose size nobody knows before it is read.
 _BUCKETS_OF_STREAM = 128
-_FORMAT_VERSION = 1
+#: What the record of a source keeps of each bucket's.
+_KEPT = ("name", "size", "hash", "files", "members")
+_FORMAT_VERSION = 3
+_FIELDS = ("key", "of", "rows", "documents", "rejected", "samples", "buckets", "rows_file", "chunks")
 
 
 @dataclass(frozen=True)
@@ -118,8 +126,13 @@ class _Stage:
 
     def whole(self) -> dict[str, Any] | None:
         """Return the record, or None if anything is missing."""
-        record = read_record(self.folder / "joined.json", "rows", "documents", "rejected", "samples", "buckets")
-        return record if record and all(self._is_there(bucket) for bucket in record["buckets"]) else None
+        record = read_record(self.folder / "joined.json", *_FIELDS)
+        if record is None or not all(self._is_there(bucket) for bucket in record["buckets"]):
+            return None
+        reports = [join_rows.bucket_file(self.folder, number).with_suffix(".json") for number in range(record["of"])]
+        beside = [rows_file(self.folder)]
+        beside += [members_file(self.folder / bucket["name"]) for bucket in record["buckets"]]
+        return record if all(path.exists() for path in [*reports, *beside]) else None
 
     def _is_there(self, bucket: dict[str, Any]) -> bool:
         path = self.folder / bucket["name"]
@@ -162,12 +175,16 @@ class _Stage:
         progress.finish()
         reports = [buckets[number] for number in sorted(buckets)]
         record = {
+            "key": self.folder.name,
+            "of": self._buckets,
             "rows": sum(report["rows"] for report in reports),
             "documents": sum(report["documents"] for report in reports),
             "rejected": rejects.total(report["rejected"] for report in [*dealt, *reports]),
             "samples": (found + [s for report in reports for s in report["samples"]])[: rejects.SAMPLES],
-            "buckets": [{k: r[k] for k in ("name", "size", "hash", "files")} for r in reports if r["documents"]],
+            "buckets": [{k: r[k] for k in _KEPT} for r in reports if r["documents"]],
         }
+        record["chunks"] = self._chunks(dealt)
+        record["rows_file"] = write_rows(self.folder, [bucket["name"] for bucket in record["buckets"]])
         write_json(self.folder / "joined.json", record)
         return record
 
@@ -194,6 +211,19 @@ class _Stage:
                 yield Task("mixture.tokens.join_rows:deal_rows", arguments, max(1, unit.size // step), label)
             first += len(unit.files)
 
+    def _chunks(self, dealt: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
+        """Return the first row of each chunk of the files that have several, by the file's number."""
+        rows: dict[int, dict[int, int]] = {}
+        for record in dealt:
+            rows.setdefault(record["unit"], {}).update({s["chunk"]: s["rows"] for s in record["staged"]})
+        before = itertools.accumulate((len(unit.files) for unit in self._units), initial=0)
+        first = dict(enumerate(before))
+        return {
+            str(first[unit]): [0, *itertools.accumulate(counts[chunk] for chunk in range(len(counts) - 1))]
+            for unit, counts in sorted(rows.items())
+            if len(counts) > 1
+        }
+
     def _dealt(self, task: Task) -> dict[str, Any] | None:
         """Return the record of a task of the first pass, or None if it is not whole."""
         given = task.arguments
@@ -213,6 +243,7 @@ class _Stage:
                 "separator": self._rule.separator,
                 "most": self._recipe.max_document_bytes,
                 "skip_bad": self._recipe.on_bad_row == "skip",
+                "dependency": self._rule.order is not None and self._rule.order.dependency is not None,
             }
             label = f"{self._source.name}, bucket {bucket + 1} of {self._buckets}"
             yield Task("mixture.tokens.join_rows:join_bucket", arguments, weight, label)
@@ -220,7 +251,7 @@ class _Stage:
 
 def _reading(recipe: Recipe, source: Source, rule: Join, workspace: Workspace) -> Reading:
     usual = reading(recipe, source, workspace)
-    wanted = [name for name in (rule.by.field, rule.order) if name]
+    wanted = [name for name in (rule.by.field, rule.order.by if rule.order else None) if name]
     columns = tuple(dict.fromkeys([*wanted, *usual.columns]))
     return Reading(
         usual.text, columns, usual.skip_bad, usual.max_document_bytes, key=rule.by.field or "", options=usual.options
@@ -249,7 +280,7 @@ def _check_names(source: Source, rule: Join, files: Sequence[InputFile]) -> None
 
 def _check_kinds(source: Source, rule: Join, dealt: Sequence[dict[str, Any]]) -> None:
     """Refuse fields that hold nothing, or numbers and text, whose order would depend on which rows share a file."""
-    for what, field in (("by", rule.by.field), ("order", rule.order)):
+    for what, field in (("by", rule.by.field), ("order", rule.order.by if rule.order else None)):
         kinds = {kind for record in dealt for kind in record["kinds"][what]}
         if field and len(kinds) > 1:
             raise InputError(

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from mixture.errors import InputError, StoreError
 from mixture.hashing import document_ids, draw, id_words
 from mixture.storage import publish, read_json, read_record, write_json
 from mixture.tokens import rejects
+from mixture.tokens.dependencies import dependency_order
+from mixture.tokens.members import members_file, write_members
 from mixture.tokens.shares import merged, pieces, places, read_reading, texts_of, unit_chunks
 from mixture.tokens.store import damaged
 
@@ -39,6 +42,11 @@ PLACE = ("joined:input", "joined:input_row")
 def mark(folder: Path, unit: int, start: int, step: int) -> Path:
     """Return the record of one task of the first pass."""
     return folder / f"{unit:05d}.done-{start}-of-{step}.json"
+
+
+def bucket_file(folder: Path, bucket: int) -> Path:
+    """Return the file of one bucket's documents; its report lies beside it, as JSON."""
+    return folder / f"joined-{bucket:05d}.arrow"
 
 
 def deal_rows(  # noqa: PLR0913, PLR0917 - a task's whole world travels in its arguments
@@ -94,12 +102,12 @@ def _rows(
         key = schemas.strings([match[1] if match else "" for match in matches]).cast(pa.large_string())
         key = key.take(schemas.column(number))
     if rule["order"] is not None:
-        order = _sortable(found[rule["order"]])
+        given = rule["order"]
+        order = _sortable(found[given if isinstance(given, str) else given["dependency"]])
     else:
         # Files that are named by their keys have names to follow; rows that are not have only their ids.
         order = pa.nulls(len(text)) if rule["by"]["path"] is None else names.take(schemas.column(number))
-    offsets, whole = pieces(text)
-    ids = document_ids(whole[a:b] for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True))
+    ids = _ids(text)
     made = {
         _KEY: key,
         _ORDER: order,
@@ -108,6 +116,11 @@ def _rows(
         PLACE[1]: schemas.column(row),
     }
     return pa.table(made | {_column(n): found[name] for n, name in enumerate(columns)} | {TEXT: text})
+
+
+def _ids(text: pa.LargeBinaryArray) -> bytes:
+    offsets, whole = pieces(text)
+    return document_ids(whole[a:b] for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True))
 
 
 def _column(number: int) -> str:
@@ -188,27 +201,53 @@ class _Bucket:
 
     def text(self, document: int, separator: bytes) -> bytes:
         """Return a joined document."""
+        return separator.join(self.parts(document))
+
+    def parts(self, document: int) -> list[memoryview]:
+        """Return the texts of a document's rows."""
         found = []
         for file, row in self.source[self.edges[document] : self.edges[document + 1]].tolist():
             offsets, whole = self.texts[file]
             found.append(whole[offsets[row] : offsets[row + 1]])
-        return separator.join(found)
+        return found
+
+    def by_dependency(self) -> _Bucket:
+        """Return the bucket with the rows of each document by what they import; their orders are paths."""
+        if not len(self.rows):
+            return self
+        paths = _as_text(self.rows[_ORDER].combine_chunks()).to_pylist()
+        order: npt.NDArray[np.int64] = np.arange(len(paths))
+        for document, (first, stop) in enumerate(pairwise(self.edges.tolist())):
+            # A row without a path imports nothing, and stays behind those that have one.
+            named = first + sum(path is not None for path in paths[first:stop])
+            texts = [str(part, "utf-8") for part in self.parts(document)[: named - first]]
+            order[first:named] = first + np.array(dependency_order(paths[first:named], texts), np.int64)
+        return replace(self, rows=self.rows.take(schemas.column(order)), source=self.source[order])
 
 
 def join_bucket(
-    folder: str, bucket: int, columns: list[str], by: str, separator: str, most: int, skip_bad: bool
+    folder: str,
+    bucket: int,
+    columns: list[str],
+    by: str,
+    separator: str,
+    most: int,
+    skip_bad: bool,
+    dependency: bool,
 ) -> dict[str, Any]:
     """Task: join the rows of one bucket and publish the documents.
 
     Raises:
         InputError: a joined document is too large, and bad rows stop.
     """
-    path = Path(folder) / f"joined-{bucket:05d}.arrow"
+    path = bucket_file(Path(folder), bucket)
     aside = path.with_suffix(".json")
-    record = read_record(aside, "name", "rows", "documents", "rejected", "samples", "files", "size", "hash")
-    if record is not None and (path.stat().st_size if path.exists() else 0) == record["size"]:
+    record = read_record(aside, "name", "rows", "documents", "rejected", "samples", "files", "size", "hash", "members")
+    listed = record is not None and (not record["members"] or members_file(path).exists())
+    if record is not None and listed and (path.stat().st_size if path.exists() else 0) == record["size"]:
         return record
     held = _load(Path(folder) / "staged", bucket, len(separator.encode()), len(columns))
+    held = held.by_dependency() if dependency else held
     kept = np.flatnonzero(held.sizes <= most)
     large = np.flatnonzero(held.sizes > most)
     samples = [_too_large(held, int(document), by, most, skip_bad=skip_bad) for document in large[: rejects.SAMPLES]]
@@ -217,14 +256,15 @@ def join_bucket(
     files, number = np.unique(inputs, return_inverse=True)
     record = {"name": path.name, "rows": len(held.rows), "documents": len(kept)}
     record |= {"rejected": {"over the size limit": len(large)} if len(large) else {}, "samples": samples}
-    record |= {"files": files.tolist(), "size": 0, "hash": ""}
+    record |= {"files": files.tolist(), "size": 0, "hash": "", "members": []}
     if len(kept):
         rows = held.rows.take(schemas.column(firsts))
         kinds = [(TEXT, pa.large_string()), (PLACE[0], pa.int32()), (PLACE[1], pa.int64())]
         facts = {PLACE[0]: schemas.column(number.astype(np.int32)), PLACE[1]: rows[PLACE[1]]}
         facts |= {name: rows[_column(n)] for n, name in enumerate(columns)}
         kinds += [(name, rows.schema.field(_column(n)).type) for n, name in enumerate(columns)]
-        record |= _write_joined(path, held, kept, pa.table(facts), pa.schema(kinds), separator.encode())
+        ids = _write_joined(path, held, kept, pa.table(facts), pa.schema(kinds), separator.encode(), record)
+        record["members"] = _write_members(path, held, kept, ids, len(separator.encode()))
     write_json(aside, record)
     return record
 
@@ -276,16 +316,36 @@ def _too_large(held: _Bucket, document: int, by: str, most: int, *, skip_bad: bo
 
 
 def _write_joined(
-    path: Path, held: _Bucket, kept: npt.NDArray[np.int64], facts: pa.Table, schema: pa.Schema, separator: bytes
-) -> dict[str, Any]:
-    """Write documents in batches of a chunk each; return the file's size and hash."""
+    path: Path,
+    held: _Bucket,
+    kept: npt.NDArray[np.int64],
+    facts: pa.Table,
+    schema: pa.Schema,
+    separator: bytes,
+    record: dict[str, Any],
+) -> bytes:
+    """Write documents in batches of a chunk each, the file's size and hash into a record; return the documents' ids."""
+    ids = []
     with publish(path) as out, pa.ipc.new_file(pa.PythonFile(out, "w"), schema, options=_options()) as writer:
         begin = 0
         while begin < len(kept):
             filled = np.cumsum(held.sizes[kept[begin:]])
             end = begin + max(1, int(np.searchsorted(filled, documents.CHUNK_BYTES, side="right")))
             text = fields.from_bytes([held.text(document, separator) for document in kept[begin:end].tolist()])
+            ids.append(_ids(text))
             columns = [_whole(column) for column in facts.slice(begin, end - begin).columns]
             writer.write_batch(pa.RecordBatch.from_arrays([text.view(pa.large_string()), *columns], schema=schema))
             begin = end
-    return {"size": out.size, "hash": out.digest}
+    record |= {"size": out.size, "hash": out.digest}
+    return b"".join(ids)
+
+
+def _write_members(path: Path, held: _Bucket, kept: npt.NDArray[np.int64], ids: bytes, between: int) -> list[Any]:
+    """List the rows of the documents that were written; see `members.write_members`."""
+    begin, count = held.edges[kept], np.diff(held.edges)[kept]
+    row = np.arange(count.sum()) + np.repeat(begin - (np.cumsum(count) - count), count)
+    before = np.cumsum([0] + [len(offsets) - 1 for offsets, _ in held.texts])
+    size = np.concatenate([np.diff(offsets) for offsets, _ in held.texts])
+    sizes = size[before[held.source[row, 0]] + held.source[row, 1]] + between
+    origins = [schemas.numbers(held.rows[name])[row] for name in PLACE]
+    return write_members(path, ids, count, sizes, (origins[0], origins[1]))

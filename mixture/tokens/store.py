@@ -2,7 +2,7 @@
 
     part-00003.arrow              doc_id, tokens                       read by `pack` alone, by ranges
     part-00003.documents.parquet  doc_id, n_tokens, n_bytes, input …   read by `bucket`
-    part-00003.json               written last: the part is whole
+    part-00003.json               written last: the part is whole; knows its name, the size and hash of both files
 
 Ids are hashes, so a range of ids is one contiguous range of bytes in every part: whoever wants a slice of the stream
 reads parts' ranges, not documents.
@@ -35,6 +35,11 @@ class PartFiles:
 
     folder: Path
     index: int
+
+    @property
+    def name(self) -> str:
+        """The part's name in its record and in the index: unit and number."""
+        return f"{self.folder.name}/{self.index:05d}"
 
     @property
     def tokens(self) -> Path:
@@ -86,13 +91,14 @@ def write_part(
         writer.write_batch(batch)
     columns = {name: schemas.column(values) for name, values in ({"n_tokens": np.diff(offsets)} | documents).items()}
     table = pa.table({"doc_id": doc_id} | columns).cast(schemas.PART_DOCUMENTS)
-    write_parquet(files.documents, table)
+    beside = write_parquet(files.documents, table)
     record: dict[str, Any] = {
+        "part": files.name,
         "documents": len(doc_id),
         "tokens": int(offsets[-1]),
         "bytes": int(documents["n_bytes"].sum()),
     }
-    record |= {"hash": out.digest, "size": out.size} | facts
+    record |= {"hash": out.digest, "size": out.size, "documents_file": beside} | facts
     write_json(files.record, record)
     return record
 
@@ -116,11 +122,12 @@ def parquet_options(names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def write_parquet(path: Path, table: pa.Table, *, group_rows: int | None = None) -> None:
-    """Publish a table as Parquet; see `parquet_options`."""
+def write_parquet(path: Path, table: pa.Table, *, group_rows: int | None = None) -> list[Any]:
+    """Publish a table as Parquet (see `parquet_options`); return the file's size and hash, for a record."""
     with publish(path) as out:
         options = parquet_options(table.column_names)
         pq.write_table(table, pa.PythonFile(out, "w"), row_group_size=group_rows, **options)
+    return [out.size, out.digest]
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -152,11 +159,12 @@ def damaged(path: Path, error: Exception) -> str:
     return f"{path}: missing or damaged ({cause}); remove it if it is there, and run the same command again"
 
 
+_FIELDS = ("part", "documents", "tokens", "bytes", "hash", "size", "documents_file", "rows", "rejected", "samples")
+
+
 def read_record(files: PartFiles) -> dict[str, Any] | None:
     """Return the record of a part, or None if the part is not whole: no record, or a file of it gone or cut short."""
-    record = read_json_record(
-        files.record, "documents", "tokens", "bytes", "hash", "size", "rows", "rejected", "samples"
-    )
+    record = read_json_record(files.record, *_FIELDS)
     if record is None or not files.documents.exists():
         return None
     return record if files.tokens.exists() and files.tokens.stat().st_size == record["size"] else None
