@@ -1,0 +1,83 @@
+"""`mixture export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mixture.cli.common import CORES, WORK, Debug, Json, Watch, Work, Workers, sentences, show
+
+if TYPE_CHECKING:
+    from mixture.export.make import Exported, Request
+
+EXAMPLE = "Example:  mixture export manifests/quickstart.lock.json --format megatron --out exported"
+
+
+def command(
+    lock: Annotated[Path, typer.Argument(metavar="LOCK", help="Lock file of what was packed.", show_default=False)],
+    to: Annotated[
+        str,
+        typer.Option("--format", "-f", metavar="NAME", help="megatron, mds, olmo, fu or parquet.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="A new folder.", show_default=False)],
+    unit: Annotated[
+        str, typer.Option("--unit", metavar="NAME", help="Megatron's documents: row (a sequence) or document (a span).")
+    ] = "row",
+    phase: Annotated[
+        str | None, typer.Option("--phase", metavar="NAME", help="One phase only.", show_default="all of them")
+    ] = None,
+    shards: Annotated[
+        Path | None,
+        typer.Option("--shards", metavar="DIR", help="Where the shards are.", show_default="in the work directory"),
+    ] = None,
+    work: Work = WORK,
+    workers: Workers = CORES,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write the shards in another trainer's format: same tokens, same boundaries; damaged shards are refused."""
+    watch = Watch()
+    with sentences(debug=debug, watch=watch):
+        from mixture.engine.local import Local
+        from mixture.export.make import export
+
+        request = _request(lock, to, unit, phase, shards, work)
+        with Local(workers) as engine:
+            done = export(request, out.absolute(), engine, watch)
+        show(as_json, _summary(done), _sentence(done, out))
+
+
+def _request(path: Path, to: str, unit: str, phase: str | None, shards: Path | None, work: Path) -> Request:
+    from mixture.errors import LockError, nearest
+    from mixture.export import FORMATS
+    from mixture.export.make import Request, phase_numbers
+    from mixture.plan.given import require
+    from mixture.shards.pack import shards_folder
+    from mixture.workspace import Workspace
+
+    if to not in FORMATS:
+        raise typer.BadParameter(f"--format {to}: {nearest(to, FORMATS)}")
+    if unit not in FORMATS[to].units:
+        raise typer.BadParameter(f"--unit {unit}: {to} takes {' or '.join(FORMATS[to].units)}")
+    if path.suffix in {".yaml", ".yml"}:
+        raise LockError(f"{path}: a recipe; name its lock, {path.with_suffix('.lock.json')}")
+    lock = require(path)
+    usual = [shards_folder(Workspace(work.absolute(), Path()), lock, n) for n in range(len(lock.phases))]
+    folders = usual
+    if shards is not None:
+        folders = [shards] if len(usual) == 1 else [shards / folder.name for folder in usual]
+    return Request(lock, [folder.absolute() for folder in folders], phase_numbers(lock, phase), to, unit)
+
+
+def _summary(done: Exported) -> dict[str, Any]:
+    return {"out": str(done.out), "written_now": list(done.made)} | done.record
+
+
+def _sentence(done: Exported, out: Path) -> str:
+    phases = done.record["phases"]
+    files = [file for phase in phases for file in phase["files"]]
+    sequences = sum(phase["sequences"] for phase in phases)
+    size = sum(file["size"] for file in files)
+    return f"{done.record['format']}: {sequences:,} sequences in {len(files)} files, {size / 1e6:,.1f} MB, in {out}"
