@@ -32,6 +32,7 @@ from mixture.hashing import document_ids, fingerprint, id_words
 from mixture.recipe import Recipe
 from mixture.recipe.sources import Measure, Score
 from mixture.scores import perplexity
+from mixture.scores.contamination import Searched
 from mixture.scores.definitions import DEFINITIONS
 from mixture.scores.tables import ScoreTable
 from mixture.storage import expand, locate, read_record, write_json
@@ -106,7 +107,14 @@ def choose(recipe: Recipe, names: Sequence[str]) -> Recipe:
     return recipe.model_copy(update={"scores": chosen})
 
 
-def score(recipe: Recipe, units: Sequence[Unit], workspace: Workspace, engine: Engine, progress: Progress) -> Scores:
+def score(
+    recipe: Recipe,
+    units: Sequence[Unit],
+    workspace: Workspace,
+    engine: Engine,
+    progress: Progress,
+    gates: Sequence[Searched] = (),
+) -> Scores:
     """Compute a recipe's scores of every document, find those that are whole, and gather tables of other tools.
 
     Args:
@@ -115,6 +123,7 @@ def score(recipe: Recipe, units: Sequence[Unit], workspace: Workspace, engine: E
         workspace: where scores go.
         engine: where tasks run.
         progress: who is told.
+        gates: what was searched for every contamination of the recipe, see `contamination.search`.
 
     Raises:
         InputError: a corpus, a model or a table cannot be read, or there are more bad rows than the recipe allows.
@@ -130,16 +139,31 @@ def score(recipe: Recipe, units: Sequence[Unit], workspace: Workspace, engine: E
         perplexity.require()
     made = tuple(dict.fromkeys(task.label for task in tasks))
     if columns:
-        total = sum(share.weight for share in shares)
-        why = f"{len(made)} of {len(units)} inputs not scored yet: {some(made)}"
-        progress.start("score", why, "B", total, total - sum(task.weight for task in tasks))
-        for task, _ in engine.run(tasks):
-            progress.advance(task.weight)
-        progress.finish()
+        _compute(tasks, sum(share.weight for share in shares), f"{len(made)} of {len(units)}", engine, progress)
     documents, rejected = _judge(recipe, shares, columns)
     ours = {column.name: ScoreTable(column.name, tuple(_parts(column, shares)), ours=True) for column in columns}
-    tables = tuple(ours.get(s.name) or given[s.name] for s in recipe.scores)
-    return Scores(tables, record, documents, rejected, made)
+    made += tuple(label for gate in gates for label in gate.made)
+    documents = max([documents, *(gate.documents for gate in gates)])
+    tables, record = _in_order(recipe, given | ours, record, gates)
+    return Scores(tables, record, documents, rejected, tuple(dict.fromkeys(made)))
+
+
+def _compute(tasks: Sequence[Task], total: int, lacking: str, engine: Engine, progress: Progress) -> None:
+    why = f"{lacking} inputs not scored yet: {some(dict.fromkeys(task.label for task in tasks))}"
+    progress.start("score", why, "B", total, total - sum(task.weight for task in tasks))
+    for task, _ in engine.run(tasks):
+        progress.advance(task.weight)
+    progress.finish()
+
+
+def _in_order(
+    recipe: Recipe, tables: dict[str, ScoreTable], record: dict[str, Any], gates: Sequence[Searched]
+) -> tuple[tuple[ScoreTable, ...], dict[str, Any]]:
+    """Return the tables and what they hold, those of the gates too, in the order of the recipe."""
+    every = tables | {gate.table.name: gate.table for gate in gates}
+    held = record | {gate.table.name: gate.record for gate in gates}
+    names = [s.name for s in recipe.scores]
+    return tuple(every[name] for name in names), {name: held[name] for name in names}
 
 
 def _sort_out(
@@ -153,6 +177,8 @@ def _sort_out(
     record: dict[str, Any] = {}
     columns: list[_Column] = []
     for s in recipe.scores:
+        if s.contamination:
+            continue
         if s.table:
             contents = sorted(hashes[file.path] for file in found[s.name])
             record[s.name] = s.what() | {"content": fingerprint(contents)}
