@@ -52,7 +52,8 @@ def recipe(budget: int, **mix: Any) -> Recipe:
 def planner(of: Recipe, index: Index, work: Path, engine: Local) -> Planner:
     """Return a planner over an index that no store lies behind: a plan reads no token."""
     tokenizer = load(TokenizerSpec(kind="bytes"), Path())
-    store = cast("Store", SimpleNamespace(tokenizer=tokenizer, units=(), documents=index.documents, rejected={}))
+    nothing: dict[str, Any] = {"units": (), "texts": (), "parts": (), "rejected": {}, "folder": Path("none")}
+    store = cast("Store", SimpleNamespace(tokenizer=tokenizer, documents=index.documents, **nothing))
     return Planner(of, store, index, None, {}, Given(), Workspace(work, Path()), engine, Silence())
 
 

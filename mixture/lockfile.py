@@ -1,22 +1,27 @@
 """The lock: what a recipe came out as, in a JSON file for git.
 
 `plan` writes it, `pack` completes it. Everything under `made` follows from the recipe, the documents and the seed: no
-path of a machine, host name or time stamp; its fingerprint names the mixture. `with` tells which versions made it.
+path of a machine, host name or time stamp; its fingerprint names the mixture. `work` names the folders of a work
+directory that it was made from, `with` tells which versions made it. The last line is a seal over every byte of the
+file: a lock is never edited, nor merged by hand, but planned again.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-from dataclasses import dataclass, replace
+import json
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mixture import __version__
-from mixture.errors import LockError
+from mixture.errors import LockError, StoreError
 from mixture.hashing import fingerprint
-from mixture.storage import read_json, write_json
+from mixture.storage import SEAL, explain, unsealed, write_json
 
-FORMAT = 2
+FORMAT = 3
+#: What the seal calls a lock: people give the file another name.
+_NAME = "lock"
 _LIBRARIES = ("datasets", "duckdb", "numpy", "polars", "pyarrow", "sentencepiece", "tiktoken", "tokenizers")
 
 
@@ -37,7 +42,11 @@ class Lock:
             cells: a row per (domain, bucket): supply, wanted, granted, epochs, slack, unique; written once packed;
             context: tokens by how many of their own document stand before them: in the supply, the plan, the shards;
             top: the documents of each domain with most tokens in the stream;
+            packing: what packing did to the documents (`mixture.pack.facts`); empty until packed;
             shards: per shard: name, sequences, tokens, hash; empty until packed.
+        work: names of the folders in a work directory that it was made from: `store`, `joined`, `index`, `weights`,
+            `plans`. They say where to look, not what was made: locks that differ in nothing else are equal.
+        versions: of the libraries that made it; not compared either.
     """
 
     name: str
@@ -47,6 +56,8 @@ class Lock:
     tokenizer: dict[str, Any]
     documents: dict[str, Any]
     phases: list[dict[str, Any]]
+    work: dict[str, Any] = field(default_factory=dict, compare=False)
+    versions: dict[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def packed(self) -> bool:
@@ -84,47 +95,77 @@ class Lock:
         Raises:
             StoreError: it cannot be written there.
         """
-        versions = {"mixture": __version__} | {name: importlib.metadata.version(name) for name in _LIBRARIES}
-        write_json(
-            path,
-            {
-                "format": FORMAT,
-                "name": self.name,
-                "fingerprint": self.fingerprint,
-                "made": self.made(),
-                "with": versions,
-            },
-        )
+        content = {
+            "format": FORMAT,
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "made": self.made(),
+            "work": self.work,
+            "with": versions_here(),
+        }
+        write_json(path, content, name=_NAME)
+
+
+def versions_here() -> dict[str, str]:
+    """Return the versions of this program and of the libraries that decide what it makes."""
+    return {"mixture": __version__} | {name: importlib.metadata.version(name) for name in _LIBRARIES}
 
 
 def _planned(phase: dict[str, Any]) -> dict[str, Any]:
     cells = [{name: value for name, value in cell.items() if name != "written"} for cell in phase["cells"]]
     context = {name: value for name, value in phase["context"].items() if name != "shards"}
-    return phase | {"cells": cells, "context": context, "shards": []}
+    return phase | {"cells": cells, "context": context, "packing": {}, "shards": []}
 
 
 def read(path: Path) -> Lock | None:
     """Read a lock file, or return None where there is none.
 
     Raises:
-        LockError: not a lock, of another format, or edited by hand.
+        LockError: not a lock, of another format, edited by hand or damaged.
+        StoreError: the file cannot be read.
     """
-    value = read_json(path)
-    if value is None:
-        return None
     try:
+        whole = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StoreError(explain(error, path)) from error
+    body = unsealed(whole, _NAME)
+    if body is None:
+        raise LockError(f"{path}: {_why_not(whole)}")
+    try:
+        value = json.loads(body)
         if value["format"] != FORMAT:
             raise LockError(f"{path}: lock format {value['format']}, this version reads {FORMAT}; plan again")
-        lock = Lock(name=value["name"], **value["made"])
+        lock = Lock(name=value["name"], **value["made"], work=value["work"], versions=value["with"])
         stated = value["fingerprint"]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise LockError(f"{path}: not a lock file ({error}); `mixture plan` writes one") from error
     if stated != lock.fingerprint:
-        raise LockError(
-            f"{path}: its content does not match its fingerprint {stated}, so it was edited or damaged; restore it "
-            "from git, or remove it and plan again"
-        )
+        raise LockError(f"{path}: {_edited(stated)}")
     return lock
+
+
+def _why_not(whole: bytes) -> str:
+    """Say what is wrong with a lock file whose seal does not fit."""
+    try:
+        value = json.loads(whole)
+        found, stated, actual = value["format"], value["fingerprint"], fingerprint(value["made"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        cause = " ".join(str(error).split())
+        return f"not a lock file, or damaged ({cause}); restore it from git, or remove it and plan again"
+    if found != FORMAT and SEAL not in whole:
+        return f"lock format {found}, this version reads {FORMAT}; plan again"
+    if actual != stated:
+        return _edited(stated)
+    return "its bytes do not fit its seal, so it was edited or damaged; restore it from git, or plan again"
+
+
+def _edited(stated: object) -> str:
+    return (
+        f"its content does not match its fingerprint {stated}, so it was edited or damaged; restore it from git, or "
+        "remove it and plan again"
+    )
 
 
 def require(path: Path, name: str) -> Lock:

@@ -316,7 +316,9 @@ class Planner:
         if related:
             drawn = lay(drawn, related, cuts, self.engine)
         around = self.around(phase)
-        slices = slice_count(solved.phase.exact_budget, phase.shard_tokens // phase.sequence.length * phase.sequence.length)
+        slices = slice_count(
+            solved.phase.exact_budget, phase.shard_tokens // phase.sequence.length * phase.sequence.length
+        )
         layout = Layout(slices, len(around.prefix), len(around.suffix))
         records = write_slices(drawn, layout, folder, self.engine, self.progress, self.index.documents)
         for path in (*drawn.once, *drawn.often):

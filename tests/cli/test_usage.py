@@ -16,7 +16,10 @@ from mixture.cli import app
 from tests.cli.conftest import DOCS, EASY, Shop
 from tests.conftest import documents, recipe_text
 
-COMMANDS = ["tokenize", "bucket", "score", "plan", "pack", "verify", "run", "init", "report", "diff"]
+COMMANDS = [
+    *("run", "tokenize", "bucket", "score", "decontaminate", "plan", "pack", "verify", "report"),
+    *("trace", "export", "reproduce", "diff", "init"),
+]
 HEAVY = ("pyarrow", "numpy", "polars", "duckdb", "datasets", "torch", "pydantic", "rich.progress", "tiktoken")
 
 
@@ -28,8 +31,16 @@ def ran(stall: Shop) -> Shop:
 
 
 def _for(command: str, new: str) -> tuple[str, ...]:
-    sides, columns = ("small.yaml", "small.lock.json"), ("small.yaml", "--columns", "gzip_ratio")
-    more = {"init": (new,), "diff": sides, "score": columns}
+    lock = "small.lock.json"
+    more = {
+        "init": (new,),
+        "diff": ("small.yaml", lock),
+        "score": ("small.yaml", "--columns", "gzip_ratio"),
+        "decontaminate": ("small.yaml", "--against", "data/*.jsonl"),
+        "trace": (lock, "--sequence", "0"),
+        "export": (lock, "--format", "parquet", "--out", f"exported-{new}"),
+        "reproduce": (lock, "--workers", "1"),
+    }
     return more.get(command, ("small.yaml", "--workers", "1"))
 
 
@@ -105,7 +116,7 @@ def test_json_is_one_document_on_stdout_and_all_else_goes_to_stderr(ran: Shop, c
     assert said.code == 0, said.err
     assert isinstance(json.loads(said.out), dict)
     assert said.out.count("\n{") == 0
-    if command not in ("verify", "report", "init", "score"):
+    if command not in ("verify", "report", "init", "score", "trace", "export"):
         assert said.err.startswith("tokenize: ")
 
 

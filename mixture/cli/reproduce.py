@@ -1,0 +1,67 @@
+"""`mixture reproduce`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mixture.cli.common import CORES, DATA, Data, Debug, Json, Watch, Workers, sentences, show
+
+if TYPE_CHECKING:
+    from mixture.verify.rebuilt import Reproduced
+
+EXAMPLE = "Example:  mixture reproduce manifests/quickstart.lock.json"
+
+Work = Annotated[
+    Path | None,
+    typer.Option("--work", metavar="DIR", help="An empty folder to build in; it stays.", show_default="temporary"),
+]
+Recipe = Annotated[
+    Path | None, typer.Option("--recipe", metavar="FILE", help="Recipe file.", show_default="beside the lock")
+]
+Others = Annotated[
+    list[Path] | None,
+    typer.Option("--with", metavar="LOCK", help="A lock whose plan this one counts on, if not beside it; repeatable."),
+]
+Keep = Annotated[bool, typer.Option("--keep", help="Leave what was built where it is.")]
+
+
+def command(
+    lock: Annotated[Path, typer.Argument(metavar="LOCK", help="Lock file.", show_default=False)],
+    data: Data = DATA,
+    work: Work = None,
+    recipe: Recipe = None,
+    others: Others = None,
+    keep: Keep = False,
+    workers: Workers = CORES,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Make a lock's mixture again from its inputs, in an empty place, and compare every hash."""
+    watch = Watch()
+    with sentences(debug=debug, watch=watch):
+        from mixture.engine.local import Local
+        from mixture.reproduce import Again, empty_place
+        from mixture.storage import only_run
+        from mixture.workspace import Workspace
+
+        stays = keep or work is not None
+        with empty_place(work, keep=keep) as place, Local(workers) as engine, only_run(place):
+            again = Again(Workspace(place, data.absolute()), engine, watch, tuple(others or ()))
+            found = again.reproduce(lock, recipe)
+        found = found if stays else replace(found, work="")
+        for difference in found.differences[1:]:
+            watch.say(f"{difference.stage}: {difference}")
+        show(as_json, found.to_json(), *([] if found.differences else _sentences(found)))
+        found.demand()
+
+
+def _sentences(found: Reproduced) -> list[str]:
+    where = f", in {found.work}" if found.work else ""
+    what = f"{found.shards} shards, {found.tokens:,} tokens, {found.hashes:,} hashes and counts"
+    told = [f"the same: {what} as in {found.lock}{where}"]
+    told += [f"note: {note}" for note in found.notes]
+    return told + [f"note: made with another version: {version}" for version in found.versions]

@@ -1,0 +1,127 @@
+"""The laws that only all shards together can break.
+
+every quota exact (2)      the shards' tokens of each cell = what the lock granted it
+caps hold (6)              no document appears more often than its cell allows, over all phases
+nothing is written twice   no token of a copy stands in two places
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from mixture import schemas
+from mixture.lockfile import Lock
+from mixture.plan.cells import Grid
+from mixture.recipe import Recipe, bucket_names
+from mixture.verify.findings import Finding
+
+
+def check_cells(recipe: Recipe, phase: dict[str, Any], sums: Sequence[dict[str, list[int]]]) -> Iterator[Finding]:
+    """Hold the tokens of each cell of a phase to the lock.
+
+    Args:
+        recipe: as it was packed.
+        phase: of the lock.
+        sums: of each shard, tokens of each domain by bucket.
+    """
+    written: dict[tuple[str, str], int] = {}
+    for cells in sums:
+        for domain, tokens in cells.items():
+            for bucket, count in zip(bucket_names(recipe.buckets.of(domain)), tokens, strict=True):
+                written[domain, bucket] = written.get((domain, bucket), 0) + count
+    quota = {(cell["domain"], cell["bucket"]): cell["granted"] for cell in phase["cells"]}
+    for cell in sorted(quota.keys() | {name for name, count in written.items() if count}):
+        if written.get(cell, 0) != quota.get(cell, 0):
+            yield Finding(
+                "law",
+                f"cell {cell[0]} {cell[1]}: the shards hold {written.get(cell, 0):,} tokens, the lock granted "
+                f"{quota.get(cell, 0):,} (law 2: every quota exact)",
+                cells=({"domain": cell[0], "bucket": cell[1], "tokens": written.get(cell, 0)},),
+            )
+    total = sum(written.values())
+    if total != phase["stream"]["tokens"]:
+        budget = phase["stream"]["tokens"]
+        yield Finding("law", f"the shards hold {total:,} tokens, the budget is {budget:,} (law 2)")
+
+
+def check_copies(recipe: Recipe, lock: Lock, shards: Sequence[Path]) -> tuple[int, int, list[Finding]]:
+    """Check caps and double tokens over all shards of all phases.
+
+    Returns:
+        distinct documents, the most appearances of one, and the findings.
+    """
+    spans = pl.concat([_spans(shard) for shard in shards])
+    findings = list(_twice(spans))
+    copies = spans.group_by(["domain", "doc_id"]).agg(
+        pl.col("copy").n_unique(),
+        pl.col("copy").max().alias("last"),
+        pl.col("doc_length").first(),
+        pl.col("shard").first(),
+        pl.col("row").first(),
+    )
+    if recipe.duplicates == "keep-first":
+        findings += _caps(recipe, lock, copies)
+    return len(copies), int(str(copies["copy"].max() or 0)), findings
+
+
+def _twice(spans: pl.DataFrame) -> Iterator[Finding]:
+    key = ["domain", "doc_id", "copy"]
+    before = (pl.col("doc_offset") + pl.col("size")).shift(1).over(key)
+    ordered = spans.sort([*key, "doc_offset"]).with_columns(before=before)
+    overlap = ordered.filter(pl.col("doc_offset") < pl.col("before"))
+    if len(overlap):
+        row = overlap.row(0, named=True)
+        yield Finding(
+            "law",
+            f"document {row['doc_id'].hex()} of {row['domain']}: token {row['doc_offset']} of copy {row['copy']} is "
+            f"written twice, again in {row['shard']}, row {row['row']}",
+            row["shard"],
+            row["row"],
+        )
+
+
+def _caps(recipe: Recipe, lock: Lock, copies: pl.DataFrame) -> Iterator[Finding]:
+    domains = sorted(copies["domain"].unique())
+    grid = Grid.of(domains, recipe.buckets)
+    caps = dict.fromkeys(grid.names, 0)
+    for phase in lock.phases:
+        for cell in phase["cells"]:
+            caps[cell["domain"], cell["bucket"]] = max(caps.get((cell["domain"], cell["bucket"]), 0), cell["cap"])
+    # Copies are numbered from the first appearance on, in earlier runs too.
+    codes = np.searchsorted(np.array(domains), copies["domain"].to_numpy())
+    cell = grid.cell(codes, copies["doc_length"].to_numpy())
+    most = np.array([caps[name] for name in grid.names])[cell]
+    over = np.flatnonzero(copies["last"].to_numpy() + 1 > most)
+    if len(over):
+        row = copies.row(int(over[0]), named=True)
+        yield Finding(
+            "law",
+            f"document {row['doc_id'].hex()} of {row['domain']} appears {row['last'] + 1} times, its cap is "
+            f"{most[over[0]]} (law 6), first in {row['shard']}, row {row['row']}",
+            row["shard"],
+            row["row"],
+        )
+
+
+def _spans(shard: Path) -> pl.DataFrame:
+    """Return the spans of one shard, one a row, with the row that each stands in; no tokens are read."""
+    tables = []
+    with pa.ipc.open_file(pa.memory_map(str(shard))) as reader:
+        row = 0
+        for number in range(reader.num_record_batches):
+            lists = reader.get_batch(number).column("spans")
+            spans = lists.flatten()
+            rows = np.repeat(np.arange(row, row + len(lists)), np.diff(schemas.numbers(lists.offsets)))
+            size = schemas.numbers(spans.field("stop")) - schemas.numbers(spans.field("start"))
+            columns = {name: spans.field(name) for name in ("domain", "doc_id", "doc_offset", "doc_length", "copy")}
+            columns |= {"size": schemas.column(size.astype(np.int64)), "row": schemas.column(rows)}
+            tables.append(pa.table(columns))
+            row += len(lists)
+    frame = pl.from_arrow(pa.concat_tables(tables))
+    return pl.DataFrame(frame).with_columns(shard=pl.lit(shard.name))
