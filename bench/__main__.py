@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import corpora, machine, pack, plan, tokenize
+from bench import corpora, machine, pack, packings, plan, tokenize, trace
 from bench.measure import Rounds
 from mixture.recipe.quantities import tokens
 
@@ -38,13 +38,14 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--corpus", type=Path, nargs="+", metavar="PATH", help="folders or files: .jsonl[.gz|.zst], .parquet")
     add("--tokenizer", type=Path, metavar="FILE", help=".tiktoken, .model or tokenizer.json (default: makes a BPE)")
-    add("--only", choices=["tokenize", "pack", "plan"], help="one bench alone")
+    add("--only", choices=["tokenize", "pack", "plan", "packings", "trace"], help="one bench alone")
     add("--repeat", type=int, default=3, help="rounds that count (default 3)")
     add("--warm-up", type=int, default=1, help="rounds before them (default 1)")
     add("--no-short", dest="short", action="store_false", help="leave the corpus of short documents out")
     add("--workers", type=int, default=machine.cores(), help="worker processes, besides 1 (default: all cores)")
-    add("--documents", default="4M", help="plan: documents of the generated index, as 100M or 1B (default 4M)")
-    add("--budget", help="plan: tokens of the plan, as 20B (default: a fifth of the index)")
+    add("--documents", default="4M", help="plan, trace: documents of the generated index, as 100M or 1B (default 4M)")
+    add("--budget", help="plan, trace: tokens of the plan, as 20B (default: a fifth of the index)")
+    add("--window", default="256M", help="packings: tokens of the generated window (default 256M)")
     add("--megabytes", type=float, default=64, help="without --corpus: how much of the standard library (default 64)")
     add("--vocabulary", type=int, default=16_000, help="without --tokenizer: tokens of the BPE (default 16000)")
     add("--temp", type=Path, metavar="DIR", help="where to work (default: the system's temporary folder)")
@@ -55,11 +56,18 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace, temp: Path, console: Console) -> list[dict[str, Any]]:
     rounds = Rounds(options.repeat, options.warm_up, temp)
     counts = tuple(sorted({1, options.workers}))
-    rows = [] if options.only == "plan" else _run_on_text(options, temp, console, rounds, counts)
+    on_text = options.only not in ("plan", "packings", "trace")
+    rows = _run_on_text(options, temp, console, rounds, counts) if on_text else []
+    budget = tokens(options.budget) if options.budget else None
     if options.only in (None, "plan"):
         with console.status(f"plan {options.documents} documents"):
-            budget = tokens(options.budget) if options.budget else None
             rows += plan.bench(tokens(options.documents), budget, counts, rounds)
+    if options.only in (None, "packings"):
+        with console.status(f"packings of {options.window} tokens"):
+            rows += packings.bench(tokens(options.window), rounds)
+    if options.only in (None, "trace"):
+        with console.status(f"trace in a plan over {options.documents} documents"):
+            rows += trace.bench(tokens(options.documents), budget, options.workers, rounds)
     return rows
 
 

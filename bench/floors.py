@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -28,8 +29,8 @@ def memcpy(source: str, threads: int) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start, "bytes": blocks * threads * _COPY_BYTES}
 
 
-def cp(source: str, target: str, threads: int) -> dict[str, Any]:
-    """Contestant: copy the finished shards to new files beside them."""
+def cp(source: str, target: str, threads: int, synced: bool) -> dict[str, Any]:
+    """Contestant: copy the finished shards to new files beside them, down to the disk if synced."""
     copies = Path(target)
     shutil.rmtree(copies, ignore_errors=True)
     copies.mkdir(parents=True)
@@ -37,10 +38,20 @@ def cp(source: str, target: str, threads: int) -> dict[str, Any]:
     start = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(lambda shard: shutil.copyfile(shard, copies / shard.name), shards))
+    if synced:
+        sync(copies)
     seconds = time.perf_counter() - start
     size = sum(shard.stat().st_size for shard in shards)
     shutil.rmtree(copies)
     return {"seconds": seconds, "bytes": size}
+
+
+def sync(folder: Path) -> None:
+    """Wait until all files of a folder are on the disk."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
 
 
 def _shards(folder: str) -> list[Path]:

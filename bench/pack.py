@@ -1,7 +1,7 @@
 """A plan and a store → shards, against moving the same bytes: memcpy, and `cp` of the finished shards.
 
-Writes go to the page cache of whatever disk the folder is on (nothing is synced), and to memory (/dev/shm) where that
-has room, which takes the disk out of the figure.
+Writes go to the page cache of whatever disk the folder is on; to that disk, synced, where the disk is the limit; and to
+memory (/dev/shm) where that has room, which takes the disk out of the figure.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench import measure
+from bench import floors, measure
 from bench.corpora import Corpus, Vocabulary
 from bench.job import warm_job, write_recipe
 from bench.measure import Contestant, Rounds
@@ -33,7 +33,7 @@ def bench(corpus: Corpus, vocabulary: Vocabulary, workers: tuple[int, ...], roun
     place.mkdir()
     recipe = _prepare(place, corpus, vocabulary, max(workers))
     rows = []
-    for where in ("disk", "memory"):
+    for where in ("disk", "disk, synced", "memory"):
         with _room(place, where) as folder:
             if folder is not None:
                 rows += [_measure(recipe, corpus, count, folder, where, rounds) for count in workers]
@@ -43,7 +43,7 @@ def bench(corpus: Corpus, vocabulary: Vocabulary, workers: tuple[int, ...], roun
 @contextmanager
 def _room(place: Path, where: str) -> Iterator[Path | None]:
     """Lend a folder on the bench's disk or in memory; none where memory has not the room for shards and copies."""
-    root = place if where == "disk" else _SHM
+    root = _SHM if where == "memory" else place
     if not root.is_dir() or shutil.disk_usage(root).free < 2 * (4 * MOST_TOKENS) + _SPARE_BYTES:
         yield None
     else:
@@ -63,10 +63,12 @@ def _prepare(place: Path, corpus: Corpus, vocabulary: Vocabulary, workers: int) 
 
 def _measure(recipe: Path, corpus: Corpus, workers: int, folder: Path, where: str, rounds: Rounds) -> dict[str, Any]:
     shards, copies = str(folder / "shards"), str(folder / "copies")
+    synced = where.endswith("synced")
+    own = {"recipe": str(recipe), "target": shards, "workers": workers, "synced": synced}
     contestants = [
-        Contestant("ours", "bench.pack:ours", {"recipe": str(recipe), "target": shards, "workers": workers}),
+        Contestant("ours", "bench.pack:ours", own),
         Contestant("memcpy", "bench.floors:memcpy", {"source": shards, "threads": workers}),
-        Contestant("cp", "bench.floors:cp", {"source": shards, "target": copies, "threads": workers}),
+        Contestant("cp", "bench.floors:cp", {"source": shards, "target": copies, "threads": workers, "synced": synced}),
     ]
     reports = measure.alternate(contestants, rounds)
     rates = {name: [r["bytes"] / r["seconds"] / 1e9 / workers for r in found] for name, found in reports.items()}
@@ -96,7 +98,7 @@ def _measure(recipe: Path, corpus: Corpus, workers: int, folder: Path, where: st
     }
 
 
-def ours(recipe: str, target: str, workers: int) -> dict[str, Any]:
+def ours(recipe: str, target: str, workers: int, synced: bool) -> dict[str, Any]:
     """Contestant: `mixture pack` into a folder that is not there yet; store, index and plan are whole."""
     shutil.rmtree(target, ignore_errors=True)
     path = Path(recipe)
@@ -106,6 +108,8 @@ def ours(recipe: str, target: str, workers: int) -> dict[str, Any]:
         there = dataclasses.replace(job, workspace=Workspace(Path(target), job.workspace.data))
         start, cpu = time.perf_counter(), time.process_time()
         packed = there.pack(store, plan)
+        if synced:
+            floors.sync(Path(target))
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     size = sum(shard["size"] for shard in packed.lock.shards)
     spans = sum(c["documents"] for c in packed.lock.phases[0]["cells"])

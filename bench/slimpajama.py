@@ -163,8 +163,8 @@ SHAPE = {
 #: Tenths of a byte of text to a token.
 _BYTES = {"cc": 39, "c4": 40, "github": 29, "arxiv": 30, "books": 39, "wikipedia": 36, "stackexchange": 31}
 #: About 64 MB of text.
-_DOCUMENTS_PER_PART = 16_000
-_PARTS_PER_FILE = 64
+DOCUMENTS_PER_PART = 16_000
+PARTS_PER_FILE = 64
 _GROUP_ROWS = 1 << 17
 _ALIASES = 256
 #: Strings' least and greatest cost a third of the writing time, and nobody asks for them.
@@ -390,13 +390,13 @@ def _census_rows(count: Ints, tokens: Ints) -> list[dict[str, Any]]:
 
 
 def _parts(documents: int) -> int:
-    return max(1, documents // _DOCUMENTS_PER_PART)
+    return max(1, documents // DOCUMENTS_PER_PART)
 
 
 def _texts(documents: int) -> dict[str, pa.StringArray]:
     """Return the strings of each column that holds some."""
     parts = _parts(documents)
-    files = -(-parts // _PARTS_PER_FILE)
+    files = -(-parts // PARTS_PER_FILE)
     domains = schemas.strings(DOMAINS)
     inputs = [f"train/{file:04x}.jsonl.zst" for file in range(files)]
     return {
@@ -441,7 +441,7 @@ def _draw(documents: int, seed: int, group: int, groups: int) -> dict[str, Any]:
         "cell": cell,
         "length": length.astype(np.int32),
         "part": _deal(seed, first, stop, _parts(documents)),
-        "input_row": rng.integers(0, _DOCUMENTS_PER_PART, rows, np.int32),
+        "input_row": rng.integers(0, DOCUMENTS_PER_PART, rows, np.int32),
         "count": np.bincount(cell, minlength=_ALIASES),
         "tokens": np.bincount(cell, length, _ALIASES).astype(np.int64),
     }
@@ -518,7 +518,7 @@ def _table(drawn: dict[str, Any], documents: int, schema: pa.Schema, text: dict[
     codes = {
         "source": domain,
         "domain": domain,
-        "input_file": drawn["part"] // _PARTS_PER_FILE,
+        "input_file": drawn["part"] // PARTS_PER_FILE,
     }
     made = {
         "doc_id": pa.FixedSizeBinaryArray.from_buffers(schemas.DOC_ID, rows, [None, pa.py_buffer(drawn["ids"])]),

@@ -9,6 +9,7 @@
     │   └── ShortageError   … cell by cell, with the largest feasible budget
     ├── LockError           a lock file: unreadable, stale, of another recipe
     ├── VerifyError         shards that break a law: shard, row, cell
+    ├── TraceError          a sequence, a document or a row that is asked for is not there
     ├── EngineError         a task could not be run to its end
     └── BusyError           another run holds the work directory
 
@@ -57,6 +58,10 @@ class LockError(MixtureError):
 
 class VerifyError(MixtureError):
     """A shard breaks a law."""
+
+
+class TraceError(MixtureError):
+    """What is asked for is not in the stream, or not in the corpus."""
 
 
 class EngineError(MixtureError):

@@ -16,8 +16,8 @@ from typing import Any
 
 from mixture import lockfile
 from mixture.engine import Engine, Progress
-from mixture.errors import LockError, PlanError, StoreError, some
-from mixture.hashing import fingerprint
+from mixture.errors import LockError, PlanError, StoreError, VerifyError, some
+from mixture.hashing import file_digest, fingerprint
 from mixture.index.build import Index, bucket
 from mixture.index.weights import weigh
 from mixture.lockfile import Lock
@@ -29,12 +29,17 @@ from mixture.plan.make import Plan, Planner
 from mixture.plan.pool import Weights
 from mixture.recipe import Recipe
 from mixture.recipe.file import load as load_recipe
+from mixture.recipe.sources import Score
+from mixture.related.relate import Relater
+from mixture.scores.advice import sentence
 from mixture.scores.compute import Scores, choose, score
-from mixture.shards.pack import Packed, pack, shards_folder
-from mixture.shards.verify import Verified, verify
+from mixture.scores.contamination import Searched, gates, search
+from mixture.scores.findings import Findings, findings, with_flagged
+from mixture.shards.pack import Packed, pack
 from mixture.storage import read_record, write_json
 from mixture.tokens.ingest import Store, tokenize
 from mixture.tokens.inputs import find
+from mixture.verify import Checks, Finding, Verified, verify
 from mixture.workspace import Workspace
 
 
@@ -102,7 +107,7 @@ class Job:
             lock = given_stage.require(like)
             check_alike(lock.recipe["content"], self.recipe, str(like))
             followed = tuple(phase["stream"]["digest"] for phase in lock.phases)
-        seen = tuple(entry for text in consumed for entry in given_stage.parse_consumed(text))
+        seen = given_stage.merged(entry for text in consumed for entry in given_stage.parse_consumed(text))
         for text in consumed:
             if self.lock_path.exists() and Path(text.partition("@")[0]).resolve() == self.lock_path.resolve():
                 raise PlanError(
@@ -123,7 +128,9 @@ class Job:
             given = Given.from_json(old.given) if old is not None and same else Given()
         weights, scored = self._weights(store, index)
         place = (self.workspace, self.engine, self.progress)
-        return Planner(self.recipe, store, index, weights, scored, given, *place)
+        rule = self.recipe.transforms.related
+        relater = Relater(self.recipe, rule, store, index, *place) if rule else None
+        return Planner(self.recipe, store, index, weights, scored, given, *place, relater=relater)
 
     def score(self, columns: Sequence[str] = ()) -> Scores:
         """Compute scores of every document, or find them computed.
@@ -135,17 +142,48 @@ class Job:
             RecipeError: there are none, or no such ones.
         """
         chosen = choose(self.recipe, columns)
-        # Joined documents are made by `tokenize`; others are read where they are.
-        joined = any(source.join for source in chosen.sources)
-        texts = self.tokenize().texts if joined else find(chosen, self.workspace, self.engine)
+        # Joined documents are made by `tokenize`, and contamination is looked for in tokens; other texts are read where
+        # they lie.
+        if any(source.join for source in chosen.sources) or any(s.contamination for s in chosen.scores):
+            store = self.tokenize()
+            return self._score(chosen, store, self._search(chosen.scores, store))
+        texts = find(chosen, self.workspace, self.engine)
         return score(chosen, texts, self.workspace, self.engine, self.progress)
+
+    def _score(self, recipe: Recipe, store: Store, searched: Sequence[Searched]) -> Scores:
+        return score(recipe, store.texts, self.workspace, self.engine, self.progress, searched)
+
+    def _search(self, rules: Sequence[Score], store: Store) -> tuple[Searched, ...]:
+        place = (self.workspace, self.engine, self.progress)
+        return tuple(search(self.recipe, rule, store, *place) for rule in rules if rule.contamination)
+
+    def decontaminate(self, against: Sequence[str] = (), ngram: int | None = None, text: str = "") -> list[Findings]:
+        """Find the documents of the index that share n-grams with evaluation files: the recipe's, or others.
+
+        Args:
+            against: other files than the recipe's, relative to the data root.
+            ngram: tokens in an n-gram, if not as the recipe says.
+            text: field of the evaluation files' text, if not as the recipe says.
+
+        Raises:
+            RecipeError: neither names evaluation files.
+            InputError: one cannot be read, or holds nothing to look for.
+        """
+        rules = gates(self.recipe, against, ngram, text)
+        store = self.tokenize()
+        index = self.bucket(store)
+        return [findings(gate, index.table, store.tokenizer) for gate in self._search(rules, store)]
 
     def _weights(self, store: Store, index: Index) -> tuple[Weights | None, dict[str, Any]]:
         """Evaluate the recipe's SQL over the index, or find it evaluated; return also what its scores hold."""
         recipe = self.recipe
+        searched = self._search(recipe.scores, store)
+        flagged = {gate.table.name: with_flagged(gate, index.table) for gate in searched}
+        for found in flagged.values():
+            self.progress.say(sentence(recipe, found))
         if recipe.where is None and recipe.weight is None:
-            return None, {}
-        scores = score(recipe, store.texts, self.workspace, self.engine, self.progress) if recipe.scores else None
+            return None, flagged
+        scores = self._score(recipe, store, searched) if recipe.scores else None
         held = scores.record if scores else {}
         target = index.folder / f"weights-{fingerprint([recipe.where, recipe.weight, held])}.arrow"
         record = read_record(target.with_suffix(".json"), "lightest", "heaviest") if target.exists() else None
@@ -153,11 +191,12 @@ class Job:
             self.progress.say("plan: weights by SQL")
             tables = scores.tables if scores else ()
             record = weigh(index.table, recipe.where, recipe.weight, tables, target, index.folder / "spill")
+            record["file"] = [target.stat().st_size, file_digest(target)]
             write_json(target.with_suffix(".json"), record)
         for name, count in record.get("unscored", {}).items():
             if count:
                 self.progress.say(f"plan: {count:,} documents are not in the scores {name!r}; their columns are NULL")
-        return Weights(str(target), record["lightest"], record["heaviest"]), held
+        return Weights(str(target), record["lightest"], record["heaviest"]), held | flagged
 
     def plan(self, store: Store, index: Index, given: Given | None = None) -> Plan:
         """Plan the stream and write the lock; see `planner`."""
@@ -175,14 +214,21 @@ class Job:
 
         Raises:
             LockError: there is no lock, or it is of another recipe or another state of this one.
-            VerifyError: a shard breaks a law.
+            VerifyError: a shard breaks a law, or is damaged; the first fault is told.
         """
         lock = current_lock(self.recipe, self.lock_path)
-        usual = [shards_folder(self.workspace, lock, n) for n in range(len(lock.phases))]
-        folders = usual
-        if shards is not None:
-            folders = [shards] if len(usual) == 1 else [shards / folder.name for folder in usual]
-        return verify(self.recipe, lock, folders, self.engine, self.progress)
+        checks = Checks(shards=shards, work=False)
+        found = verify(self.recipe, lock, self.workspace, self.engine, self.progress, checks)
+        found.demand()
+        return found
+
+    def inspect(self, checks: Checks) -> Verified:
+        """Check the lock, the shards and what they were made from, and collect every fault."""
+        try:
+            lock = current_lock(self.recipe, self.lock_path)
+            return verify(self.recipe, lock, self.workspace, self.engine, self.progress, checks)
+        except (LockError, StoreError, VerifyError) as error:
+            return Verified(findings=(Finding("lock", str(error), str(self.lock_path)),))
 
 
 def current_lock(recipe: Recipe, path: Path) -> Lock:

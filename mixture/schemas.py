@@ -63,6 +63,26 @@ INDEX = pa.schema(
     ]
 )
 
+#: Beside the index, Parquet, sorted by file and row: which rows of an input file lie in which part of the store.
+STRETCHES = pa.schema(
+    [
+        ("input_file", pa.string()),
+        ("source", pa.string()),
+        ("part", pa.int32()),
+        ("input", pa.int32()),
+        ("first_row", pa.int64()),
+        ("rows", pa.int64()),
+    ]
+)
+
+#: Beside each file of joined documents, Parquet, sorted by id and place in the text: the rows that they are made of.
+#: `input` numbers the source's files.
+MEMBERS = pa.schema([("doc_id", DOC_ID), ("byte_start", pa.int64()), ("input", pa.int32()), ("input_row", pa.int64())])
+
+#: Beside the joined documents of a source, Parquet, sorted: which document each row went into; `place` is file · 2^40
+#: + row.
+ROWS = pa.schema([("place", pa.int64()), ("doc_id", DOC_ID)])
+
 #: Plan, Parquet, one file per shard: which stretch of which document stands where in the stream. A document that
 #: crosses a shard's end has a row in both.
 PLAN = pa.schema(

@@ -7,7 +7,22 @@ from __future__ import annotations
 
 import typer
 
-from mixture.cli import bucket, diff, init, pack, plan, report, run, score, tokenize, verify
+from mixture.cli import (
+    bucket,
+    decontaminate,
+    diff,
+    export,
+    init,
+    pack,
+    plan,
+    report,
+    reproduce,
+    run,
+    score,
+    tokenize,
+    trace,
+    verify,
+)
 
 app = typer.Typer(
     name="mixture",
@@ -34,7 +49,22 @@ def _root(
     """Hold the options of the program as a whole."""
 
 
-for module in (run, tokenize, bucket, score, plan, pack, verify, report, diff, init):
+for module in (
+    run,
+    tokenize,
+    bucket,
+    score,
+    decontaminate,
+    plan,
+    pack,
+    verify,
+    reproduce,
+    trace,
+    report,
+    diff,
+    export,
+    init,
+):
     app.command(name=module.__name__.rpartition(".")[2], epilog=module.EXAMPLE)(module.command)
 
 

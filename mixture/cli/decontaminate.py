@@ -9,7 +9,7 @@ from mixture.cli.common import Show, on_recipe
 if TYPE_CHECKING:
     from mixture.flow import Job
 
-EXAMPLE = "Example:  mixture decontaminate recipe.yaml --against 'eval/*.jsonl' --text input"
+EXAMPLE = "Example:  mixture decontaminate manifests/mine.yaml --against 'eval/*.jsonl' --text input"
 
 Against = Annotated[
     list[str] | None,

@@ -28,6 +28,7 @@ from mixture.engine import Progress
 from mixture.errors import InputError, StoreError
 from mixture.hashing import fingerprint
 from mixture.index.census import Census, take_census
+from mixture.index.origins import how_read, write_stretches
 from mixture.recipe import Recipe
 from mixture.recipe.sources import DomainRule, Source
 from mixture.storage import publish, read_json, read_record, write_json
@@ -35,7 +36,8 @@ from mixture.tokens.ingest import Store, StoredPart
 from mixture.tokens.store import damaged, parquet_options, read_parquet, widest
 from mixture.workspace import Workspace
 
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 4
+_FIELDS = ("documents", "tokens", "duplicates", "no_domain", "digest")
 _MEMORY_LIMIT = "2GB"
 _ROWS_AT_ONCE = 1 << 17
 _NO_DOMAIN = "no domain"
@@ -46,7 +48,8 @@ class Index:
     """The document index of a recipe's sources.
 
     Attributes:
-        folder: holds `index.parquet`, `parts.json`, `census.json` and the record.
+        folder: holds `index.parquet`, `parts.json`, `census.json`, `stretches.parquet` (`index.origins`), and the
+            record.
         documents: documents in it.
         tokens: their tokens.
         duplicates: exact duplicates, dropped (`keep-first`) or numbered (`keep`).
@@ -95,17 +98,27 @@ def bucket(recipe: Recipe, store: Store, workspace: Workspace, progress: Progres
                 f"none of {store.documents:,} documents has a value in its domain field; name another field or a "
                 "constant domain"
             )
-        write_json(folder / "parts.json", [part.name for part in store.parts])
-        write_json(folder / "census.json", take_census(folder / "index.parquet").rows())
+        names = [part.name for part in store.parts]
+        write_json(folder / "parts.json", names)
+        census_rows = take_census(folder / "index.parquet").rows()
+        write_json(folder / "census.json", census_rows)
+        columns = {part.unit.key: part.columns for part in store.parts if part.columns}
+        record |= {"parts": fingerprint(names), "census": fingerprint(census_rows), "columns": columns}
+        record |= {"stretches": write_stretches(folder / "stretches.parquet", store)}
+    how = how_read(recipe, store, workspace)
+    # The same vocabulary under another name is the same index, but is found elsewhere.
+    if record.get("how") != how:
+        record |= {"how": how, "key": folder.name}
         write_json(folder / "index.json", record)
     progress.finish()
     census = _read_census(folder / "census.json")
-    return Index(folder=folder, census=census, made=made, **record)
+    return Index(folder=folder, census=census, made=made, **{name: record[name] for name in _FIELDS})
 
 
 def _whole_record(folder: Path) -> dict[str, Any] | None:
-    record = read_record(folder / "index.json", "documents", "tokens", "duplicates", "no_domain", "digest")
-    whole = all((folder / name).exists() for name in ("index.parquet", "parts.json", "census.json"))
+    record = read_record(folder / "index.json", *_FIELDS, "key", "file")
+    files = ("index.parquet", "parts.json", "census.json", "stretches.parquet")
+    whole = all((folder / name).exists() for name in files)
     return record if whole else None
 
 
@@ -288,7 +301,7 @@ def _sort(staging: Path, target: Path, schema: pa.Schema, carried: Sequence[str]
         FROM numbered {which} ORDER BY doc_id, domain, occurrence"""  # noqa: S608 - names are ours, values bound
     extras = [schema.field(s).with_name(_indexed(name)) for s, name in zip(staged, carried, strict=True)]
     fields = [*schemas.INDEX, *extras]
-    record = {"documents": 0, "tokens": 0}
+    record: dict[str, Any] = {"documents": 0, "tokens": 0}
     digest = _Digest()
     with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(spill)}) as db:
         reader = db.sql(query, params=[str(staging)]).to_arrow_reader(_ROWS_AT_ONCE)
@@ -306,7 +319,7 @@ def _sort(staging: Path, target: Path, schema: pa.Schema, carried: Sequence[str]
                 record["documents"] += len(table)
                 record["tokens"] += pc.sum(table["n_tokens"]).as_py() or 0
     repeats = digest.repeats if keep else pq.read_metadata(staging).num_rows - record["documents"]
-    return record | {"duplicates": repeats, "digest": digest.hexdigest()}
+    return record | {"duplicates": repeats, "digest": digest.hexdigest(), "file": [out.size, out.digest]}
 
 
 def _tables(reader: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.Table]:

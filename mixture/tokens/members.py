@@ -32,11 +32,6 @@ from mixture.tokens.store import damaged, parquet_options, write_parquet
 
 Ints = npt.NDArray[np.int64]
 
-MEMBERS = pa.schema(
-    [("doc_id", schemas.DOC_ID), ("byte_start", pa.int64()), ("input", pa.int32()), ("input_row", pa.int64())]
-)
-ROWS = pa.schema([("place", pa.int64()), ("doc_id", schemas.DOC_ID)])
-
 _GROUP_ROWS = 1 << 16
 #: Files have fewer than 2^40 rows, sources fewer than 2^23 files.
 _PLACE_BITS = 40
@@ -44,12 +39,12 @@ _MEMORY_LIMIT = "2GB"
 
 
 def members_file(joined: Path) -> Path:
-    """Return where the rows of a file of joined documents are listed, `MEMBERS`."""
+    """Return where the rows of a file of joined documents are listed, `schemas.MEMBERS`."""
     return joined.with_suffix(".members.parquet")
 
 
 def rows_file(folder: Path) -> Path:
-    """Return where a folder of joined documents lists its source's rows, `ROWS`."""
+    """Return where a folder of joined documents lists its source's rows, `schemas.ROWS`."""
     return folder / "rows.parquet"
 
 
@@ -75,7 +70,7 @@ def write_members(joined: Path, ids: bytes, counts: Ints, sizes: Ints, origins: 
         "input": schemas.column(origins[0][row], pa.int32()),
         "input_row": schemas.column(origins[1][row], pa.int64()),
     }
-    return write_parquet(members_file(joined), pa.table(table).cast(MEMBERS), group_rows=_GROUP_ROWS)
+    return write_parquet(members_file(joined), pa.table(table).cast(schemas.MEMBERS), group_rows=_GROUP_ROWS)
 
 
 def write_rows(folder: Path, names: Sequence[str]) -> list[Any]:
@@ -96,11 +91,11 @@ def write_rows(folder: Path, names: Sequence[str]) -> list[Any]:
         with (
             duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": spill}) as db,
             publish(rows_file(folder)) as out,
-            pq.ParquetWriter(pa.PythonFile(out, "w"), ROWS, **parquet_options(ROWS.names)) as writer,
+            pq.ParquetWriter(pa.PythonFile(out, "w"), schemas.ROWS, **parquet_options(schemas.ROWS.names)) as writer,
         ):
             if files:
                 for batch in db.sql(query, params=[files]).to_arrow_reader(_GROUP_ROWS):
-                    writer.write_table(pa.Table.from_batches([batch]).cast(ROWS))
+                    writer.write_table(pa.Table.from_batches([batch]).cast(schemas.ROWS))
     except duckdb.Error as error:
         cause = " ".join(str(error).split())
         raise StoreError(
@@ -127,7 +122,7 @@ def document_of(folder: Path, number: int, row: int) -> bytes | None:
 
 
 def members_of(joined: Path, doc_id: bytes) -> pa.Table:
-    """Return the rows of one document, `MEMBERS`, in the order of its text.
+    """Return the rows of one document, `schemas.MEMBERS`, in the order of its text.
 
     Args:
         joined: the file that holds it.

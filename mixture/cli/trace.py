@@ -1,0 +1,113 @@
+"""`mixture trace`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mixture.cli.common import DATA, WORK, Data, Debug, Json, Work, sentences, show
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mixture.trace import Trace
+
+EXAMPLE = "Example:  mixture trace manifests/quickstart.lock.json --sequence 41 --token 700"
+
+Number = Annotated[int | None, typer.Option("--sequence", "-s", metavar="N", min=0, help="What stands in it.")]
+Token = Annotated[
+    int | None, typer.Option("--token", "-t", metavar="K", min=0, help="With --sequence: one place, and its text.")
+]
+Step = Annotated[
+    int | None, typer.Option("--step", metavar="N", min=0, help="The documents of a global step; goes with --batch.")
+]
+Batch = Annotated[
+    int | None, typer.Option("--batch", "-b", metavar="B", min=1, help="Sequences in a step, over all ranks.")
+]
+Doc = Annotated[
+    str, typer.Option("--doc", "-d", metavar="ID", help="Where a document stands: its id, or 8 digits of it.")
+]
+File = Annotated[str, typer.Option("--file", "-f", metavar="F", help="The same by its input file, as in the lock …")]
+InRow = Annotated[int | None, typer.Option("--row", "-r", metavar="R", min=0, help="… and its row, counted from 0.")]
+Phase = Annotated[
+    str, typer.Option("--phase", metavar="NAME", help="Which phase.", show_default="the only one, or all of them")
+]
+Shards = Annotated[
+    Path | None,
+    typer.Option("--shards", metavar="DIR", help="Where the shards are.", show_default="in the work directory"),
+]
+
+
+def command(
+    lock: Annotated[Path, typer.Argument(metavar="LOCK", help="Lock file of what was made.", show_default=False)],
+    sequence: Number = None,
+    token: Token = None,
+    step: Step = None,
+    batch: Batch = None,
+    doc: Doc = "",
+    file: File = "",
+    row: InRow = None,
+    phase: Phase = "",
+    shards: Shards = None,
+    work: Work = WORK,
+    data: Data = DATA,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """From a token to its document and source text, and from a document to every sequence and step it stands in."""
+    _check(given={"--sequence": sequence, "--step": step, "--doc": doc or None, "--file": file or None})
+    _check_pair("--token", token, "--sequence", sequence, both=False)
+    _check_pair("--step", step, "--batch", batch, both=False)
+    _check_pair("--row", row, "--file", file or None, both=True)
+    with sentences(debug=debug):
+        trace = _open(lock, phase, shards, work, data)
+        if sequence is not None and token is not None:
+            answer = trace.token(sequence, token)
+        elif sequence is not None:
+            answer = trace.sequence(sequence)
+        elif step is not None:
+            answer = trace.step(step, batch or 1)
+        elif row is not None:
+            answer = trace.file_row(file, row, batch)
+        else:
+            answer = trace.document(doc, batch)
+        show(as_json, answer, *([] if as_json else _pictures(answer)))
+
+
+def _check(given: dict[str, Any]) -> None:
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) != 1:
+        what = " and ".join(named) if named else "nothing"
+        raise typer.BadParameter(f"{what} asked for; give one of {', '.join(given)}")
+
+
+def _check_pair(name: str, value: object, other: str, its: object, *, both: bool) -> None:
+    if value is not None and its is None:
+        raise typer.BadParameter(f"{name} goes with {other}")
+    if both and its is not None and value is None:
+        raise typer.BadParameter(f"{other} goes with {name}")
+
+
+def _open(path: Path, phase: str, shards: Path | None, work: Path, data: Path) -> Trace:
+    from mixture.errors import LockError
+    from mixture.plan.given import require
+    from mixture.trace import Trace
+    from mixture.workspace import Workspace
+
+    if path.suffix in {".yaml", ".yml"}:
+        raise LockError(f"{path}: a recipe; name its lock, {path.with_suffix('.lock.json')}")
+    return Trace(require(path), Workspace(work.absolute(), data.absolute()), phase, shards and shards.absolute())
+
+
+def _pictures(answer: dict[str, Any]) -> list[RenderableType]:
+    from mixture.report import trace as pictures
+
+    if "read" in answer:
+        return [pictures.read_sentences(answer), *(p for d in answer["documents"] for p in pictures.document(d))]
+    if "origins" in answer:
+        return pictures.document(answer)
+    if "place" in answer:
+        return pictures.token(answer)
+    return pictures.step(answer) if "step" in answer else pictures.sequence(answer)
