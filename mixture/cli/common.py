@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mixture.flow import Job
+    from mixture.lockfile import Lock
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe file.", show_default=False)]
 Work = Annotated[
@@ -36,6 +37,11 @@ Workers = Annotated[
 ]
 LockPath = Annotated[
     Path | None, typer.Option("--lock", metavar="FILE", help="Lock file.", show_default="beside the recipe")
+]
+LockFile = Annotated[Path, typer.Argument(metavar="LOCK", help="Lock file of what was made.", show_default=False)]
+Shards = Annotated[
+    Path | None,
+    typer.Option("--shards", metavar="DIR", help="Where the shards are.", show_default="in the work directory"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print a summary for machines on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -225,6 +231,20 @@ def on_recipe(*, alone: bool = True) -> Callable[[Callable[..., None]], Callable
         return command
 
     return wrap
+
+
+def named_lock(path: Path) -> Lock:
+    """Read the lock that a command is given.
+
+    Raises:
+        LockError: there is none, or it is a recipe.
+    """
+    from mixture.errors import LockError
+    from mixture.plan.given import require
+
+    if path.suffix in {".yaml", ".yml"}:
+        raise LockError(f"{path}: a recipe; name its lock, {path.with_suffix('.lock.json')}")
+    return require(path)
 
 
 def show(as_json: bool, summary: dict[str, Any], *pictures: RenderableType) -> None:

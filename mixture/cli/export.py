@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mixture.cli.common import CORES, WORK, Debug, Json, Watch, Work, Workers, sentences, show
+from mixture.cli.common import (
+    CORES,
+    WORK,
+    Debug,
+    Json,
+    LockFile,
+    Shards,
+    Watch,
+    Work,
+    Workers,
+    named_lock,
+    sentences,
+    show,
+)
 
 if TYPE_CHECKING:
     from mixture.export.make import Exported, Request
@@ -16,7 +29,7 @@ EXAMPLE = "Example:  mixture export manifests/quickstart.lock.json --format mega
 
 
 def command(
-    lock: Annotated[Path, typer.Argument(metavar="LOCK", help="Lock file of what was packed.", show_default=False)],
+    lock: LockFile,
     to: Annotated[
         str,
         typer.Option("--format", "-f", metavar="NAME", help="megatron, mds, olmo, fu or parquet.", show_default=False),
@@ -28,10 +41,7 @@ def command(
     phase: Annotated[
         str | None, typer.Option("--phase", metavar="NAME", help="One phase only.", show_default="all of them")
     ] = None,
-    shards: Annotated[
-        Path | None,
-        typer.Option("--shards", metavar="DIR", help="Where the shards are.", show_default="in the work directory"),
-    ] = None,
+    shards: Shards = None,
     work: Work = WORK,
     workers: Workers = CORES,
     as_json: Json = False,
@@ -50,10 +60,9 @@ def command(
 
 
 def _request(path: Path, to: str, unit: str, phase: str | None, shards: Path | None, work: Path) -> Request:
-    from mixture.errors import LockError, nearest
+    from mixture.errors import nearest
     from mixture.export import FORMATS
     from mixture.export.make import Request, phase_numbers
-    from mixture.plan.given import require
     from mixture.shards.pack import shards_folder
     from mixture.workspace import Workspace
 
@@ -61,9 +70,7 @@ def _request(path: Path, to: str, unit: str, phase: str | None, shards: Path | N
         raise typer.BadParameter(f"--format {to}: {nearest(to, FORMATS)}")
     if unit not in FORMATS[to].units:
         raise typer.BadParameter(f"--unit {unit}: {to} takes {' or '.join(FORMATS[to].units)}")
-    if path.suffix in {".yaml", ".yml"}:
-        raise LockError(f"{path}: a recipe; name its lock, {path.with_suffix('.lock.json')}")
-    lock = require(path)
+    lock = named_lock(path)
     usual = [shards_folder(Workspace(work.absolute(), Path()), lock, n) for n in range(len(lock.phases))]
     folders = usual
     if shards is not None:

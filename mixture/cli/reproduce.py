@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mixture.cli.common import CORES, DATA, Data, Debug, Json, Watch, Workers, sentences, show
+from mixture.cli.common import CORES, DATA, Data, Debug, Json, LockFile, Watch, Workers, named_lock, sentences, show
 
 if TYPE_CHECKING:
     from mixture.verify.rebuilt import Reproduced
@@ -30,7 +30,7 @@ Keep = Annotated[bool, typer.Option("--keep", help="Leave what was built where i
 
 
 def command(
-    lock: Annotated[Path, typer.Argument(metavar="LOCK", help="Lock file.", show_default=False)],
+    lock: LockFile,
     data: Data = DATA,
     work: Work = None,
     recipe: Recipe = None,
@@ -48,6 +48,7 @@ def command(
         from mixture.storage import only_run
         from mixture.workspace import Workspace
 
+        named_lock(lock)
         stays = keep or work is not None
         with empty_place(work, keep=keep) as place, Local(workers) as engine, only_run(place):
             again = Again(Workspace(place, data.absolute()), engine, watch, tuple(others or ()))

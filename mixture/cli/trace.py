@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mixture.cli.common import DATA, WORK, Data, Debug, Json, Work, sentences, show
+from mixture.cli.common import DATA, WORK, Data, Debug, Json, LockFile, Shards, Work, named_lock, sentences, show
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -34,14 +34,10 @@ InRow = Annotated[int | None, typer.Option("--row", "-r", metavar="R", min=0, he
 Phase = Annotated[
     str, typer.Option("--phase", metavar="NAME", help="Which phase.", show_default="the only one, or all of them")
 ]
-Shards = Annotated[
-    Path | None,
-    typer.Option("--shards", metavar="DIR", help="Where the shards are.", show_default="in the work directory"),
-]
 
 
 def command(
-    lock: Annotated[Path, typer.Argument(metavar="LOCK", help="Lock file of what was made.", show_default=False)],
+    lock: LockFile,
     sequence: Number = None,
     token: Token = None,
     step: Step = None,
@@ -91,14 +87,10 @@ def _check_pair(name: str, value: object, other: str, its: object, *, both: bool
 
 
 def _open(path: Path, phase: str, shards: Path | None, work: Path, data: Path) -> Trace:
-    from mixture.errors import LockError
-    from mixture.plan.given import require
     from mixture.trace import Trace
     from mixture.workspace import Workspace
 
-    if path.suffix in {".yaml", ".yml"}:
-        raise LockError(f"{path}: a recipe; name its lock, {path.with_suffix('.lock.json')}")
-    return Trace(require(path), Workspace(work.absolute(), data.absolute()), phase, shards and shards.absolute())
+    return Trace(named_lock(path), Workspace(work.absolute(), data.absolute()), phase, shards and shards.absolute())
 
 
 def _pictures(answer: dict[str, Any]) -> list[RenderableType]:

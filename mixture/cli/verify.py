@@ -1,11 +1,10 @@
 """`mixture verify`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mixture.cli.common import Show, on_recipe
+from mixture.cli.common import Shards, Show, on_recipe
 
 if TYPE_CHECKING:
     from mixture.flow import Job
@@ -13,10 +12,6 @@ if TYPE_CHECKING:
 
 EXAMPLE = "Example:  mixture verify manifests/quickstart.yaml --inputs"
 
-Shards = Annotated[
-    Path | None,
-    typer.Option("--shards", metavar="DIR", help="Where the shards are.", show_default="in the work directory"),
-]
 Sample = Annotated[
     float, typer.Option("--sample", metavar="SHARE", help="Look at this share of the shards, parts and slices.")
 ]

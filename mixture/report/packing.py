@@ -56,7 +56,7 @@ def packing_line(kind: str, phase: Mapping[str, Any]) -> str:
     marked = f", {marks:,} marks" if marks else ""
     return (
         f"{kind}: {facts.sequences:,} sequences, {empty}{marked}; {share(sum(facts.truncated), facts.documents)} % of "
-        f"documents truncated, {facts.mean_context:,.0f} tokens of context before a token on average"
+        f"documents truncated, mean context {facts.mean_context:,.0f} tokens"
     )
 
 
