@@ -24,7 +24,7 @@ from mixture.verify import work
 from mixture.verify.files import FileFact, pick, tasks
 from mixture.verify.findings import Finding, Verified
 from mixture.verify.inputs import Inputs, check_inputs
-from mixture.verify.laws import check_cells, check_copies
+from mixture.verify.laws import check_cells, copies_tasks
 from mixture.workspace import Workspace
 
 __all__ = ["Checks", "Finding", "Verified", "verify"]
@@ -100,7 +100,7 @@ class _Verification:
             progress.advance(task.weight)
         progress.finish()
         found = [Finding.from_json(f) for task in shards for f in reports[task.label]["findings"]]
-        cells, documents, most, broken = self._laws(shards, reports, sound=not found)
+        cells, documents, most, broken = self._laws(shards, reports, engine, sound=not found)
         found += broken
         in_work = [finding for room in self._rooms for finding in room.findings]
         in_work += [Finding.from_json(value) for _, values in sorted(of_files) for value in values]
@@ -153,7 +153,7 @@ class _Verification:
         return chosen
 
     def _laws(
-        self, shards: Sequence[Task], reports: dict[str, dict[str, Any]], *, sound: bool
+        self, shards: Sequence[Task], reports: dict[str, dict[str, Any]], engine: Engine, *, sound: bool
     ) -> tuple[int, int, int, list[Finding]]:
         """Check the laws over all shards; return exact cells, documents, the most copies, and findings."""
         every = len(shards) == len(self._lock.shards)
@@ -166,10 +166,13 @@ class _Verification:
             sums = [reports[task.label]["cells"] for task in shards if task.label.startswith(f"{number} ")]
             findings += check_cells(self._recipe, phase, sums)
         paths = [Path(task.arguments["path"]) for task in shards]
-        documents, most, broken = check_copies(self._recipe, self._lock, paths)
+        of_copies = [report for _, report in engine.run(list(copies_tasks(self._recipe, self._lock, paths)))]
+        broken = sorted((f for report in of_copies for f in report["findings"]), key=lambda f: str(f["message"]))
+        documents = sum(report["documents"] for report in of_copies)
+        most = max((report["most"] for report in of_copies), default=0)
         wrong = {(cell["domain"], cell["bucket"]) for finding in findings for cell in finding.cells}
         cells = sum(len(phase["cells"]) for phase in self._lock.phases) - len(wrong)
-        return cells, documents, most, findings + broken
+        return cells, documents, most, [*findings, *(Finding.from_json(value) for value in broken)]
 
     def _inputs(self, engine: Engine, progress: Progress, in_work: Sequence[Finding]) -> Inputs:
         if not self._checks.inputs:

@@ -16,10 +16,26 @@ import polars as pl
 import pyarrow as pa
 
 from mixture import schemas
+from mixture.engine import Task
+from mixture.hashing import id_words
 from mixture.lockfile import Lock
 from mixture.plan.cells import Grid
-from mixture.recipe import Recipe, bucket_names
+from mixture.recipe import Buckets, Recipe, bucket_names
 from mixture.verify.findings import Finding
+
+#: Spans that a task holds in memory, about: a few hundred MB.
+_SPANS_AT_ONCE = 4 << 20
+_MOST_PARTS = 1024
+#: Of a span, and types of them.
+_COLUMNS = {
+    "domain": pa.string(),
+    "doc_id": schemas.DOC_ID,
+    "doc_offset": pa.int64(),
+    "doc_length": pa.int64(),
+    "copy": pa.int32(),
+    "size": pa.int64(),
+    "row": pa.int64(),
+}
 
 
 def check_cells(recipe: Recipe, phase: dict[str, Any], sums: Sequence[dict[str, list[int]]]) -> Iterator[Finding]:
@@ -50,13 +66,43 @@ def check_cells(recipe: Recipe, phase: dict[str, Any], sums: Sequence[dict[str, 
         yield Finding("law", f"the shards hold {total:,} tokens, the budget is {budget:,} (law 2)")
 
 
-def check_copies(recipe: Recipe, lock: Lock, shards: Sequence[Path]) -> tuple[int, int, list[Finding]]:
-    """Check caps and double tokens over all shards of all phases.
+def copies_tasks(recipe: Recipe, lock: Lock, shards: Sequence[Path]) -> Iterator[Task]:
+    """Yield the tasks that check caps and double tokens over all shards of all phases, each for a range of ids."""
+    pieces = sum(phase["packing"]["pieces"] for phase in lock.phases)
+    parts = min(_MOST_PARTS, 1 << max(0, (pieces // _SPANS_AT_ONCE).bit_length()))
+    caps: dict[tuple[str, str], int] = {}
+    for phase in lock.phases:
+        for cell in phase["cells"]:
+            name = (cell["domain"], cell["bucket"])
+            caps[name] = max(caps.get(name, 0), cell["cap"])
+    for part in range(parts):
+        arguments = {
+            "shards": [str(path) for path in shards],
+            "part": [part, parts],
+            "buckets": {"default": list(recipe.buckets.default), "domains": dict(recipe.buckets.domains)},
+            # Equal texts that a recipe keeps share the numbers of their copies: caps do not speak of those.
+            "caps": [[*name, cap] for name, cap in caps.items()] if recipe.duplicates == "keep-first" else [],
+        }
+        yield Task("mixture.verify.laws:check_copies", arguments, 1, f"copies {part + 1} of {parts}")
+
+
+def check_copies(
+    shards: Sequence[str], part: tuple[int, int], buckets: dict[str, Any], caps: Sequence[tuple[str, str, int]]
+) -> dict[str, Any]:
+    """Task: check the caps and double tokens of the documents of one range of ids.
+
+    Args:
+        shards: files.
+        part: which of how many equal ranges.
+        buckets: edges, as in a recipe.
+        caps: domain, bucket, most copies; empty where none holds.
 
     Returns:
-        distinct documents, the most appearances of one, and the findings.
+        `documents`: how many there are; `most`: appearances of one; `findings`.
     """
-    spans = pl.concat([_spans(shard) for shard in shards])
+    spans = pl.concat([_spans(Path(shard), *part) for shard in shards])
+    if not len(spans):
+        return {"documents": 0, "most": 0, "findings": []}
     findings = list(_twice(spans))
     copies = spans.group_by(["domain", "doc_id"]).agg(
         pl.col("copy").n_unique(),
@@ -65,9 +111,11 @@ def check_copies(recipe: Recipe, lock: Lock, shards: Sequence[Path]) -> tuple[in
         pl.col("shard").first(),
         pl.col("row").first(),
     )
-    if recipe.duplicates == "keep-first":
-        findings += _caps(recipe, lock, copies)
-    return len(copies), int(str(copies["copy"].max() or 0)), findings
+    if caps:
+        held = {(domain, bucket): cap for domain, bucket, cap in caps}
+        findings += _caps(Buckets.model_validate(buckets), held, copies)
+    most = int(str(copies["copy"].max() or 0))
+    return {"documents": len(copies), "most": most, "findings": [finding.to_json() for finding in findings]}
 
 
 def _twice(spans: pl.DataFrame) -> Iterator[Finding]:
@@ -86,17 +134,13 @@ def _twice(spans: pl.DataFrame) -> Iterator[Finding]:
         )
 
 
-def _caps(recipe: Recipe, lock: Lock, copies: pl.DataFrame) -> Iterator[Finding]:
+def _caps(buckets: Buckets, caps: dict[tuple[str, str], int], copies: pl.DataFrame) -> Iterator[Finding]:
     domains = sorted(copies["domain"].unique())
-    grid = Grid.of(domains, recipe.buckets)
-    caps = dict.fromkeys(grid.names, 0)
-    for phase in lock.phases:
-        for cell in phase["cells"]:
-            caps[cell["domain"], cell["bucket"]] = max(caps.get((cell["domain"], cell["bucket"]), 0), cell["cap"])
+    grid = Grid.of(domains, buckets)
     # Copies are numbered from the first appearance on, in earlier runs too.
     codes = np.searchsorted(np.array(domains), copies["domain"].to_numpy())
     cell = grid.cell(codes, copies["doc_length"].to_numpy())
-    most = np.array([caps[name] for name in grid.names])[cell]
+    most = np.array([caps.get(name, 0) for name in grid.names], np.int64)[cell]
     over = np.flatnonzero(copies["last"].to_numpy() + 1 > most)
     if len(over):
         row = copies.row(int(over[0]), named=True)
@@ -109,8 +153,8 @@ def _caps(recipe: Recipe, lock: Lock, copies: pl.DataFrame) -> Iterator[Finding]
         )
 
 
-def _spans(shard: Path) -> pl.DataFrame:
-    """Return the spans of one shard, one a row, with the row that each stands in; no tokens are read."""
+def _spans(shard: Path, part: int, parts: int) -> pl.DataFrame:
+    """Return the spans of one shard in a range of ids, with the row that each stands in; no tokens are read."""
     tables = []
     with pa.ipc.open_file(pa.memory_map(str(shard))) as reader:
         row = 0
@@ -121,7 +165,13 @@ def _spans(shard: Path) -> pl.DataFrame:
             size = schemas.numbers(spans.field("stop")) - schemas.numbers(spans.field("start"))
             columns = {name: spans.field(name) for name in ("domain", "doc_id", "doc_offset", "doc_length", "copy")}
             columns |= {"size": schemas.column(size.astype(np.int64)), "row": schemas.column(rows)}
-            tables.append(pa.table(columns))
+            table = pa.table(columns)
+            if parts > 1:
+                words, _ = id_words(spans.field("doc_id"))
+                mine = (words >> np.uint64(48)) * np.uint64(parts) >> np.uint64(16) == part
+                table = table.take(schemas.column(np.flatnonzero(mine)))
+            tables.append(table)
             row += len(lists)
-    frame = pl.from_arrow(pa.concat_tables(tables))
+        empty = pa.table({name: pa.nulls(0, kind) for name, kind in _COLUMNS.items()})
+    frame = pl.from_arrow(pa.concat_tables(tables or [empty]))
     return pl.DataFrame(frame).with_columns(shard=pl.lit(shard.name))
