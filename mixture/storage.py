@@ -114,7 +114,8 @@ def explain(error: OSError, path: Path) -> str:
     if code in (errno.ENOSPC, errno.EDQUOT):
         free = _free_bytes(path)
         left = f" ({free / 1e6:,.1f} MB free)" if free is not None else ""
-        return f"{place}: {cause}{left}; free some space or give another --work, then run the same command again"
+        move = "free some space or give another place (--work, --out), then run the same command again"
+        return f"{place}: {cause}{left}; {move}"
     moves = {errno.ENOENT: "check the name", errno.ENAMETOOLONG: "give a shorter one"}
     return f"{place}: {cause}; {moves.get(code, 'mend that, or give another place, then run the same command again')}"
 

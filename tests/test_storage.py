@@ -46,7 +46,7 @@ def test_a_full_disk_is_a_sentence_with_the_next_move(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with (
         pytest.raises(
-            StoreError, match=r"file: the disk is full \(.* MB free\); free some space or give another --work"
+            StoreError, match=r"file: the disk is full \(.* MB free\); free some space or give another place"
         ),
         publish(path),
     ):

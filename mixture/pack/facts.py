@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from mixture.pack import Ints, Pieces
 
-_COUNTS = ("sequences", "places", "tokens", "pieces", "cuts", "context", "cost")
+_COUNTS = ("sequences", "single", "places", "tokens", "pieces", "cuts", "context", "cost")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Facts:
 
     Attributes:
         sequences: how many.
+        single: sequences with one piece alone: what stands there is of one document.
         places: that they have: tokens, marks and padding.
         tokens: of documents, separators included.
         pieces: stretches of documents.
@@ -41,6 +42,7 @@ class Facts:
     """
 
     sequences: int
+    single: int
     places: int
     tokens: int
     pieces: int
@@ -92,6 +94,11 @@ class Facts:
         return _ratio(self.pieces, self.sequences)
 
     @property
+    def single_share(self) -> float:
+        """Share of sequences that are of one document each."""
+        return _ratio(self.single, self.sequences)
+
+    @property
     def relative_cost(self) -> float:
         """Cost of attention under a document mask over that of full sequences: Σ size² / (tokens · length)."""
         return _ratio(self.cost, self.tokens * self.length)
@@ -99,7 +106,7 @@ class Facts:
     @staticmethod
     def none(domains: int) -> Facts:
         """Return the facts of no sequence: what a sum starts from."""
-        return Facts(0, 0, 0, 0, 0, (0,) * domains, (0,) * domains, 0, 0)
+        return Facts(0, 0, 0, 0, 0, 0, (0,) * domains, (0,) * domains, 0, 0)
 
     def __add__(self, other: Facts) -> Facts:
         if not (self.domains and other.domains) and len(self.begun) != len(other.begun):
@@ -162,6 +169,7 @@ def measure(
     cost, tokens = int(np.dot(size, size)), int(size.sum())
     return Facts(
         sequences=sequences,
+        single=int(np.count_nonzero(np.bincount(pieces.sequence) == 1)),
         places=sequences * length,
         tokens=tokens,
         pieces=len(size),

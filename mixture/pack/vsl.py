@@ -95,7 +95,7 @@ def curriculum(
     window: int = 0,
     *,
     odds: Sequence[float] | None = None,
-    batch: int = 8,
+    batch: int = 1,
     cycles: int = 1,
 ) -> Ints:
     """Return the order of the rows that `vsl` made: batches of one bucket, short pieces mostly before long ones.

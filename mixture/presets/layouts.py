@@ -12,7 +12,8 @@ UTK_PROBABILITY = 0.3
 UTK_PARTS = 3
 VSL_ODDS = (32, 16, 8, 4, 2, 1)
 VSL_SMALLEST = 256
-VSL_CYCLES = 8
+#: Of each shard; 1B tokens are four shards, so eight in all.
+VSL_CYCLES = 2
 
 _NATURAL = "domain shares and lengths are natural: the paper is about sequences, not about the mixture. "
 _CORPORA = (Corpus("corpus", "corpus/**/*.jsonl.zst", domain_path="corpus/([^/]+)/"),)
@@ -41,8 +42,8 @@ PRESETS = (
         story="Each document is cut by the binary digits of its length. A batch has pieces of one length only, and as "
         "many tokens as any other. Which length comes next is drawn with odds of 32:16:8:4:2:1 from short to long, in "
         "eight cycles over the data.",
-        differs=f"Here {_NATURAL}The budget is ours. The paper leaves out pieces below 256 tokens; here they stand in "
-        "mixed sequences, so that no token is lost.",
+        differs=f"Here {_NATURAL}The budget is ours. Cycles are counted by shard: two in each of four. The paper "
+        "leaves out pieces below 256 tokens; here they stand in mixed sequences, so that no token is lost.",
         trainer="attention inside a piece only (cu_seqlens from the spans).",
         stages=(Stage("1B", "8K"),),
         buckets=("1K", "2K", "4K", "8K"),

@@ -26,7 +26,7 @@ class Packing(Part):
     odds: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         None, min_length=1, description="vsl: chances of the piece lengths to come next, shortest first"
     )
-    cycles: int | None = Field(None, ge=1, description="vsl: how often the curriculum starts anew")
+    cycles: int | None = Field(None, ge=1, description="vsl: how often the curriculum starts anew in a shard")
 
     @model_validator(mode="after")
     def _own_keys(self) -> Self:

@@ -15,6 +15,7 @@ _COLUMNS = (
     "sequences",
     "fill %",
     "padding %",
+    "of one\ndocument %",
     "documents\nin each",
     "cuts per\ndocument",
     "truncated\n%",
@@ -55,14 +56,23 @@ def packing_line(kind: str, phase: Mapping[str, Any]) -> str:
     empty = f"{padding:,} places of padding ({share(padding, facts.places)} %)" if padding else "no padding"
     marked = f", {marks:,} marks" if marks else ""
     return (
-        f"{kind}: {facts.sequences:,} sequences, {empty}{marked}; {share(sum(facts.truncated), facts.documents)} % of "
+        f"{kind}: {facts.sequences:,} sequences, {share(facts.single, facts.sequences)} % of one document each, "
+        f"{empty}{marked}; {share(sum(facts.truncated), facts.documents)} % of "
         f"documents truncated, mean context {facts.mean_context:,.0f} tokens"
     )
 
 
 def summary(facts: Facts) -> dict[str, Any]:
     """Return facts with their ratios, for machines."""
-    ratios = ("fill", "padding", "cuts_per_document", "mean_context", "pieces_per_sequence", "relative_cost")
+    ratios = (
+        "fill",
+        "padding",
+        "single_share",
+        "cuts_per_document",
+        "mean_context",
+        "pieces_per_sequence",
+        "relative_cost",
+    )
     return facts.to_json() | {name: getattr(facts, name) for name in ratios}
 
 
@@ -71,6 +81,7 @@ def _row(facts: Facts) -> list[str]:
         f"{facts.sequences:,}",
         f"{100 * facts.fill:.3f}",
         share(facts.places - facts.tokens, facts.places),
+        share(facts.single, facts.sequences),
         f"{facts.pieces_per_sequence:.1f}",
         f"{facts.cuts_per_document:.3f}",
         share(sum(facts.truncated), facts.documents),

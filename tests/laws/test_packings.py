@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 
+import datasets
 import pytest
 
 from mixture.errors import PlanError
-from tests.conftest import Kitchen, documents
+from tests.conftest import Document, Kitchen, documents
 
 #: Recipe lines and sequence options of each layout.
 LAYOUTS = {
@@ -127,3 +128,18 @@ def test_where_a_sequence_lies_is_not_known_before_it_is_packed(kitchen: Kitchen
     job.plan(store, job.bucket(store))
     with pytest.raises(PlanError, match="it is not packed"):
         kitchen.job(kitchen.recipe(seed=8), lock="next.lock.json").given([f"{kitchen.root / 'work.lock.json'}@3"])
+
+
+def test_a_document_longer_than_a_window_leaves_the_next_windows_empty_but_whole(kitchen: Kitchen) -> None:
+    giant = Document("giant " * 30_000, "books")
+    kitchen.corpus([*documents(60), giant])
+    more = {"more": "packing: best-fit", "domains": "natural", "lengths": "natural", "max_epochs": 1}
+    built = kitchen.build(budget=250_000, holdout=0, shard_tokens=20_000, **more)
+    counts = [shard["sequences"] for shard in built.lock.shards]
+    assert 0 in counts
+    assert max(counts) * 512 > 5 * 20_000
+    assert built.job.verify().tokens == built.lock.phases[0]["stream"]["tokens"]
+    found = datasets.load_dataset(
+        "arrow", data_files=[str(path) for path in built.shards], cache_dir=str(kitchen.root / "cache")
+    )
+    assert len(found["train"]) == sum(counts)

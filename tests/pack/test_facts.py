@@ -28,7 +28,7 @@ def example() -> Facts:
 
 
 def test_the_worked_example_of_the_module() -> None:
-    assert example() == Facts(2, 16, 13, 4, 1, (1, 2, 0), (0, 1, 0), 20, 53)
+    assert example() == Facts(2, 0, 16, 13, 4, 1, (1, 2, 0), (0, 1, 0), 20, 53)
 
 
 def test_ratios_of_the_worked_example() -> None:
@@ -54,6 +54,8 @@ def test_facts_are_those_of_counting_token_by_token(lengths: Ints, length: int) 
     made = facts(pieces, lengths, length, np.arange(len(lengths)) % 2, 2)
     assert made.tokens == lengths.sum()
     assert made.context == sum(i for size in pieces.size.tolist() for i in range(size))
+    counts = np.bincount(pieces.sequence, minlength=pieces.sequences)
+    assert made.single_share == (np.count_nonzero(counts == 1) / len(counts) if len(counts) else 0)
     assert made.cost == sum(size**2 for size in pieces.size.tolist())
     assert made.pieces == made.documents + made.cuts
     assert made.begun == tuple(int(np.count_nonzero(lengths[number::2])) for number in range(2))
@@ -92,5 +94,5 @@ def test_facts_of_unlike_domains_without_names_do_not_add_up() -> None:
 
 
 def test_sums_may_pass_sixty_four_bits() -> None:
-    large = Facts(1, 1 << 62, 1 << 62, 1, 0, (1,), (0,), 1 << 63, 1 << 63)
+    large = Facts(1, 1, 1 << 62, 1 << 62, 1, 0, (1,), (0,), 1 << 63, 1 << 63)
     assert (large + large).cost == 1 << 64
