@@ -49,6 +49,10 @@ class Workspace:
         """Folder of one column of scores."""
         return self.work / "scores" / key
 
+    def related(self, key: str) -> Path:
+        """Folder of the relations between documents."""
+        return self.work / "related" / key
+
     @property
     def plans(self) -> Path:
         """Folder of all plans."""

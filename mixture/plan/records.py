@@ -159,6 +159,7 @@ def lock_of(
             "joined": sorted({file.path.parent.name for unit in store.texts if unit.origins for file in unit.files}),
             "index": index.folder.name,
             "plans": [record["key"] for record in records],
+            **({"related": records[0]["runs"]["folder"]} if records[0].get("runs") else {}),
         },
     )
 

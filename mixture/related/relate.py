@@ -116,12 +116,14 @@ class Relater:
         about = {"by": self.rule.by} | ({"column": self.rule.column} if self.rule.column else {})
         what = {"version": _FORMAT_VERSION, "tokenizer": self.store.tokenizer.fingerprint, "vectors": contents}
         key = fingerprint(about | what | {"documents": self.index.digest, "blocks": blocks})
-        folder = self.workspace.work / "related" / key
+        folder = self.workspace.related(key)
         tasks = list(self._tasks(folder, blocks, documents))
         missing = [task for task in tasks if _record(Path(task.arguments["target"])) is None]
         record = read_record(folder / "related.json", "key", "digest", "documents", "without", "files")
         self._run(missing, sum(documents.values()), folder, source)
         if record is None or missing:
+            # What the tasks were told is of no use any more, and nobody vouches for it.
+            (folder / "source.json").unlink(missing_ok=True)
             record = {"key": folder.name} | _total(tasks)
             write_json(folder / "related.json", record)
         said = {name: record[name] for name in ("documents", "without", "digest")}

@@ -142,7 +142,7 @@ def _word(stream: Stream, runs: dict[str, Any] | None, row: Document) -> int | N
         return hi
     domains = sorted({cell["domain"] for cell in stream.lock.phases[stream.phase]["cells"]})
     blocks = runs["blocks"][row.domain]
-    folder = stream.workspace.work / "related" / runs["folder"]
+    folder = stream.workspace.related(runs["folder"])
     path = block_file(folder, domains.index(row.domain), hi * blocks >> 64)
     if not path.exists():
         return None

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from mixture.errors import VerifyError
 
-Kind = Literal["lock", "shard", "store", "index", "plan", "law", "input"]
+Kind = Literal["lock", "shard", "store", "index", "relations", "plan", "law", "input"]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What of a work directory belongs to a lock: its token store, its index, its plans.
 
     lock.work ──►  plans    plan.json    says size and hash of each slice
+                   related  related.json says size and hash of each block's paths, where a recipe relates documents
                    index    index.json   says size and hash of index.parquet, and names the parts
                    store    a record for each part says size and hash of its tokens and its documents,
                             a mark for each task those of its columns
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from mixture.hashing import fingerprint
 from mixture.lockfile import Lock
+from mixture.related.block import record_path
 from mixture.tokens.ingest import done_mark, read_mismatch
 from mixture.tokens.join_rows import bucket_file
 from mixture.tokens.members import members_file, rows_file
@@ -62,6 +64,8 @@ def rooms(lock: Lock, workspace: Workspace) -> Iterator[Room]:
     """Yield every room of a work directory that a lock was made from."""
     for number, name in enumerate(lock.work.get("plans", ())):
         yield plan(lock, number, workspace.plans / name)
+    if name := lock.work.get("related"):
+        yield related(lock, workspace.related(name))
     told = index(lock, workspace.index(lock.work.get("index", "")))
     yield told
     yield store(workspace.store(lock.work.get("store", "")), told)
@@ -112,6 +116,18 @@ def index(lock: Lock, folder: Path) -> Room:
         held = records.mapping(folder / f"{weights}.json")
         if held is not None and "file" in held:
             room.files.append(fact("index", folder / f"{weights}.arrow", held["file"]))
+    return room.close(records)
+
+
+def related(lock: Lock, folder: Path) -> Room:
+    """Read which documents are related."""
+    if not folder.is_dir():
+        return _absent("relations", folder)
+    room, records = Room(), Records("relations")
+    record = records.mapping(folder / "related.json", key=folder.name, digest=lock.documents["related"]["digest"])
+    for name, written in (record or {}).get("files", {}).items():
+        records.mapping(record_path(folder / name), size=written[0], hash=written[1])
+        room.files.append(fact("relations", folder / name, written, f"{folder.name}/{name}"))
     return room.close(records)
 
 

@@ -21,7 +21,8 @@ PHASES = """
 phases:
   - {name: one, budget: 12_000}
   - {name: two, budget: 8_000, sequence: {length: 256, separator: eos}}"""
-MORE = f'where: "n_tokens > 30"\nweight: "1 + n_tokens % 3"{PHASES}'
+RELATED = "transforms: {related: {by: keywords, run: 512}}"
+MORE = f'where: "n_tokens > 30"\nweight: "1 + n_tokens % 3"\n{RELATED}{PHASES}'
 RULES = {"domains": "natural", "lengths": "natural", "holdout": 0, "shard_tokens": 2_048}
 
 

@@ -82,7 +82,7 @@ def test_random_damages_of_every_kind_to_every_file_are_found_and_named(build: B
     # No kind of damage and no room was left out.
     assert {room for room, _ in tried} == {
         *("lock", "index", "index record", "joined", "joined record", "plans", "plans record", "inputs.json record"),
-        *("shards", "shards record", "store", "store record"),
+        *("related", "related record", "shards", "shards record", "store", "store record"),
     }
     assert {kind for _, kind in tried} == set(KINDS)
 

@@ -90,6 +90,6 @@ def test_a_lock_may_have_any_name_and_no_other_content(build: Build, tmp_path: P
 
 def test_where_things_lay_is_no_part_of_what_was_made(build: Build) -> None:
     lock = lockfile.require(build.job.lock_path, "small")
-    assert set(lock.work) == {"store", "joined", "index", "plans", "weights"}
+    assert set(lock.work) == {"store", "joined", "index", "plans", "related", "weights"}
     other = replace(lock, work={}, versions={})
     assert (other, other.fingerprint) == (lock, lock.fingerprint)
