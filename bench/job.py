@@ -15,7 +15,7 @@ from bench.corpora import SUFFIXES, Corpus, Vocabulary, suffix
 from mixture.engine import Silence, Task
 from mixture.engine.local import Local
 from mixture.flow import Job, open_job
-from mixture.tokens import ingest
+from mixture.tokens.chunks import load_tokenizer
 from mixture.workspace import Workspace
 
 _PATIENCE = 120.0
@@ -79,7 +79,7 @@ def warm(spec: str, data: str, meeting: str | None = None, count: int = 1) -> No
     """Task: import what a task would, load the vocabulary, and wait until `count` processes have done so."""
     import mixture.shards.write  # noqa: F401
 
-    ingest._load(spec, data, "auto")  # noqa: SLF001 - the cache that tasks look into
+    load_tokenizer(spec, data, "auto")
     if meeting is not None:
         (Path(meeting) / str(os.getpid())).touch()
         end = time.monotonic() + _PATIENCE

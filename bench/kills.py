@@ -34,7 +34,7 @@ from mixture.engine.local import Local
 from mixture.flow import open_job
 from mixture.shards import write as shard_writer
 from mixture.storage import only_run
-from mixture.tokens import ingest, inputs
+from mixture.tokens import chunks, inputs
 from mixture.workspace import Workspace
 
 RECIPE = """
@@ -131,7 +131,7 @@ def _run(root: Path, log: Path) -> None:
 
         return made
 
-    ingest._store_chunks = noting("part", ingest._store_chunks, lambda part, *_: str(part.record))  # noqa: SLF001
+    chunks._store_chunks = noting("part", chunks._store_chunks, lambda part, *_: str(part.record))  # noqa: SLF001
     shard_writer.write_shard = noting(
         "shard", shard_writer.write_shard, lambda **n: n["target"].replace(".arrow", ".json")
     )

@@ -35,8 +35,7 @@ from mixture.index.build import Index
 from mixture.plan.window import Windows, read_window
 from mixture.recipe.packing import Packing
 from mixture.storage import read_json, write_json
-from mixture.tokens.ingest import part_path
-from mixture.tokens.store import write_parquet
+from mixture.tokens.store import part_path, write_parquet
 from mixture.trace import Trace
 from mixture.workspace import Workspace
 

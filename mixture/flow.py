@@ -17,16 +17,16 @@ from typing import Any
 from mixture import lockfile
 from mixture.engine import Engine, Progress
 from mixture.errors import LockError, PlanError, StoreError, VerifyError, some
-from mixture.hashing import file_digest, fingerprint
 from mixture.index.build import Index, bucket
-from mixture.index.weights import weigh
+from mixture.index.weights import find_weights
 from mixture.lockfile import Lock
 from mixture.plan import given as given_stage
 from mixture.plan.compare import compare_cells, compare_documents
 from mixture.plan.given import Given
 from mixture.plan.like import check_alike
-from mixture.plan.make import Plan, Planner
+from mixture.plan.make import Planner
 from mixture.plan.pool import Weights
+from mixture.plan.records import Plan
 from mixture.recipe import Recipe
 from mixture.recipe.file import load as load_recipe
 from mixture.recipe.sources import Score
@@ -36,7 +36,6 @@ from mixture.scores.compute import Scores, choose, score
 from mixture.scores.contamination import Searched, gates, search
 from mixture.scores.findings import Findings, findings, with_flagged
 from mixture.shards.pack import Packed, pack
-from mixture.storage import read_record, write_json
 from mixture.tokens.ingest import Store, tokenize
 from mixture.tokens.inputs import find
 from mixture.verify import Checks, Finding, Verified, verify
@@ -184,18 +183,8 @@ class Job:
         if recipe.where is None and recipe.weight is None:
             return None, flagged
         scores = self._score(recipe, store, searched) if recipe.scores else None
-        held = scores.record if scores else {}
-        target = index.folder / f"weights-{fingerprint([recipe.where, recipe.weight, held])}.arrow"
-        record = read_record(target.with_suffix(".json"), "lightest", "heaviest") if target.exists() else None
-        if record is None:
-            self.progress.say("plan: weights by SQL")
-            tables = scores.tables if scores else ()
-            record = weigh(index.table, recipe.where, recipe.weight, tables, target, index.folder / "spill")
-            record["file"] = [target.stat().st_size, file_digest(target)]
-            write_json(target.with_suffix(".json"), record)
-        for name, count in record.get("unscored", {}).items():
-            if count:
-                self.progress.say(f"plan: {count:,} documents are not in the scores {name!r}; their columns are NULL")
+        tables, held = (scores.tables, scores.record) if scores else ((), {})
+        target, record = find_weights(index.table, recipe.where, recipe.weight, tables, held, self.progress)
         return Weights(str(target), record["lightest"], record["heaviest"]), held | flagged
 
     def plan(self, store: Store, index: Index, given: Given | None = None) -> Plan:

@@ -97,7 +97,12 @@ def id_words(ids: pa.Array | pa.ChunkedArray) -> tuple[U64, U64]:
 def id_array(hi: U64, lo: U64) -> pa.Array:
     """Join two word columns into a fixed_size_binary(16) column; the inverse of `id_words`."""
     pairs = np.stack([hi, lo], axis=1).astype(">u8")
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(hi), [None, pa.py_buffer(pairs.tobytes())])
+    return id_column(pairs.tobytes())
+
+
+def id_column(ids: bytes) -> pa.Array:
+    """Wrap ids, laid end to end (`document_ids`), as a fixed_size_binary(16) column, without a copy."""
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(ids) // 16, [None, pa.py_buffer(ids)])
 
 
 def canonical(value: Any) -> bytes:

@@ -14,7 +14,7 @@ import contextlib
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,8 +25,8 @@ from mixture.flow import Job, open_job
 from mixture.lockfile import Lock, versions_here
 from mixture.plan import given as given_stage
 from mixture.plan.given import Given
+from mixture.plan.records import inputs_of
 from mixture.storage import explain
-from mixture.tokens.ingest import Store
 from mixture.verify.rebuilt import Difference, Reproduced, compare_locks, newer
 from mixture.workspace import Workspace
 
@@ -116,7 +116,8 @@ class Again:
         try:
             plan = job.plan(store, job.bucket(store), Given.from_json(lock.given))
         except ShortageError as error:
-            return self._result(path, lock, _without_plan(lock, store), error)
+            # No plan came of the inputs, so they alone are compared.
+            return self._result(path, lock, replace(lock, inputs=inputs_of(store)), error)
         found = self._result(path, lock, plan.lock)
         if any(d.stage == "stream" for d in found.differences):
             self.progress.say("reproduce: the plan came out differently, so no shards are made of it")
@@ -159,10 +160,12 @@ class Again:
             with contextlib.suppress(MixtureError):
                 lock = given_stage.require(other)
                 if digest in {phase["stream"]["digest"] for phase in lock.phases}:
+                    # Another lock of the same plan may have its recipe beside it, where this one has none.
+                    recipe_of(other)
                     return other, lock
         raise PlanError(
-            f"{path}: its plan counts on the plan {digest[:12]} of {name}, whose lock is not beside it; name that lock "
-            "with --with"
+            f"{path}: its plan counts on the plan {digest[:12]} of {name}, whose lock is not beside it, or has no "
+            "recipe beside it; name that lock with --with"
         )
 
     def _result(self, path: Path, was: Lock, now: Lock, error: ShortageError | None = None) -> Reproduced:
@@ -180,12 +183,3 @@ class Again:
             versions=newer(was.versions, versions_here()),
             notes=tuple(notes),
         )
-
-
-def _without_plan(lock: Lock, store: Store) -> Lock:
-    """Return a lock that differs in its inputs alone: no plan came of them."""
-    files: Sequence[tuple[str, str, int, str]] = [
-        (unit.source.name, file.name, file.size, file.digest) for unit in store.units for file in unit.files
-    ]
-    inputs = [{"source": source, "name": name, "bytes": size, "hash": digest} for source, name, size, digest in files]
-    return replace(lock, inputs=inputs)

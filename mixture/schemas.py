@@ -170,6 +170,13 @@ def numbers(values: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
     return np.from_dlpack(array)
 
 
+def lists(column: pa.ListArray | pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], pa.Array]:
+    """Return the borders of lists in what they hold, int64, shape (rows + 1,), from 0 on, and what they hold."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    offsets = numbers(array.offsets).astype(np.int64)
+    return offsets - offsets[0], array.flatten()
+
+
 def coded(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], pa.StringArray]:
     """Return the codes of a dictionary-encoded text column, int64, shape (n,), and the texts that they stand for."""
     array = column.unify_dictionaries().combine_chunks() if column.num_chunks > 1 else column.combine_chunks()

@@ -1,4 +1,4 @@
-"""Files in and out: globbing in stable order, write aside + rename, one run at a time.
+"""Files in and out: write aside + rename, sealed records, one run at a time.
 
 Nothing half-written ever bears its final name: `publish` writes to a sibling and renames it. A JSON record, written
 after everything that it speaks of, is what makes an output *whole*.
@@ -18,22 +18,18 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import sys
-import sysconfig
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import filelock
 import xxhash
 
-from mixture.errors import BusyError, InputError, StoreError
+from mixture.errors import BusyError, StoreError
 
-#: Roots that every machine with Python has; a recipe names them instead of a path of one machine.
-PYTHON_ROOTS = {"python://stdlib/": "stdlib", "python://site-packages/": "purelib"}
-_GLOB_CHARACTERS = frozenset("*?[")
 _DISK_ERRORS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -44,15 +40,8 @@ _DISK_ERRORS = {
 }
 
 
-@dataclass(frozen=True)
-class Found:
-    """A file that a recipe's pattern matched.
-
-    `name` is what enters locks: relative to the data root (or to a `python://` root), with forward slashes.
-    """
-
-    name: str
-    path: Path
+#: What we call files and folders that are not whole yet. Other programs' temporary files are none of ours.
+_ASIDE = re.compile(r"\.(.+[.-]\d+-[0-9a-f]+|dry-run-.+)\.tmp")
 
 
 class HashingWriter:
@@ -233,64 +222,6 @@ def read_record(path: Path, *fields: str) -> dict[str, Any] | None:
     return value
 
 
-def expand(patterns: Sequence[str], exclude: Sequence[str], root: Path) -> tuple[Found, ...]:
-    """Return the files that the patterns match under the data root, once each, in the order of their names.
-
-    Raises:
-        InputError: a file is missing, or a pattern matches nothing.
-    """
-    dropped = {found.name for pattern in exclude for found in _glob(pattern, root)}
-    kept: dict[str, Found] = {}
-    for pattern in patterns:
-        matches = [found for found in _glob(pattern, root) if found.name not in dropped]
-        if not matches:
-            raise InputError(_no_match(pattern, root))
-        kept.update((found.name, found) for found in matches)
-    return tuple(kept[name] for name in sorted(kept))
-
-
-def locate(name: str, root: Path) -> Path:
-    """Return where a recipe's relative (or `python://`) name lies on this machine."""
-    _, base, rest = _split_root(name, root)
-    return base / rest
-
-
-def _split_root(pattern: str, root: Path) -> tuple[str, Path, str]:
-    for prefix, place in PYTHON_ROOTS.items():
-        if pattern.startswith(prefix):
-            return prefix, Path(sysconfig.get_path(place)), pattern.removeprefix(prefix)
-    return "", root, pattern
-
-
-def _glob(pattern: str, root: Path) -> list[Found]:
-    prefix, base, rest = _split_root(pattern, root)
-    if not _GLOB_CHARACTERS & set(rest):
-        paths = [base / rest]
-    else:
-        # The fixed leading folders are joined by hand: pathlib's glob does not walk through "..".
-        parts = Path(rest).parts
-        wild = next(i for i, part in enumerate(parts) if _GLOB_CHARACTERS & set(part))
-        base = base.joinpath(*parts[:wild])
-        prefix += "".join(f"{part}/" for part in parts[:wild])
-        tail = str(Path(*parts[wild:]))
-        return [Found(prefix + path.relative_to(base).as_posix(), path) for path in base.glob(tail) if path.is_file()]
-    return [Found(prefix + Path(rest).as_posix(), path) for path in paths if path.exists()]
-
-
-def _no_match(pattern: str, root: Path) -> str:
-    _, base, rest = _split_root(pattern, root)
-    if _GLOB_CHARACTERS & set(rest):
-        return f"no file matches {pattern!r} under {base}; check the pattern, or give the data root with --data"
-    place = (base / rest).parent
-    if not place.is_dir():
-        return f"{base / rest}: no such file (nor the folder {place}); give the data root with --data"
-    import difflib
-
-    close = difflib.get_close_matches(Path(rest).name, [p.name for p in place.iterdir()], n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else "; check the name, or give the data root with --data"
-    return f"{base / rest}: no such file{hint}"
-
-
 @contextlib.contextmanager
 def only_run(work: Path) -> Iterator[None]:
     """Hold the work directory for one run, and sweep away what a killed run left half-written.
@@ -309,13 +240,13 @@ def only_run(work: Path) -> Iterator[None]:
             who = read_record(owner) or {}
             raise BusyError(
                 f"{work} is in use by process {who.get('pid', '?')} ({who.get('command', 'another run')}); "
-                "wait for it to end, stop it, or give another --work"
+                "wait for it to end, stop it, or give another --work or --out"
             ) from None
-        raise BusyError(f"{work} is in use by another run; wait for it to end, or give another --work") from None
+        raise BusyError(f"{work} is in use by another run; wait for it to end, or give another folder") from None
     except OSError as error:
         raise StoreError(explain(error, work)) from error
     try:
-        for stale in list(work.rglob(".*.tmp")):
+        for stale in [path for path in work.rglob(".*.tmp") if _ASIDE.fullmatch(path.name)]:
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink(missing_ok=True)
         write_json(owner, {"pid": os.getpid(), "command": " ".join(["mixture", *sys.argv[1:]])})
         yield

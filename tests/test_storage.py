@@ -8,7 +8,8 @@ import pytest
 import xxhash
 
 from mixture.errors import BusyError, InputError, StoreError
-from mixture.storage import expand, only_run, publish, read_json, write_json
+from mixture.patterns import expand
+from mixture.storage import only_run, publish, read_json, write_json
 
 
 def _names(tmp_path: Path, *patterns: str, exclude: tuple[str, ...] = ()) -> list[str]:
@@ -83,6 +84,8 @@ def test_python_s_own_files_have_names_that_mean_the_same_everywhere(tmp_path: P
         ("*.csv", r"no file matches '\*\.csv' under"),
         ("a.text", r"a\.text: no such file; did you mean 'a\.txt'\?"),
         ("nowhere/a.txt", "nor the folder"),
+        ("deep", r"deep: a folder, where files are wanted; name what is in it, as 'deep/\*'"),
+        ("deep/", r"a folder, where files are wanted; name what is in it, as 'deep/\*'"),
     ],
 )
 def test_what_is_not_there_is_named(tree: Path, pattern: str, message: str) -> None:
@@ -93,8 +96,12 @@ def test_what_is_not_there_is_named(tree: Path, pattern: str, message: str) -> N
 def test_a_second_run_is_told_who_is_at_work_and_scraps_are_swept(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / ".part.arrow.1-ab.tmp").touch()
+    (tmp_path / "deep" / ".dry-run-x.tmp").mkdir()
+    others = [tmp_path / "deep" / name for name in (".notes.tmp", ".a-1.tmp", "part.arrow.1-ab.tmp")]
+    for path in others:
+        path.touch()
     with only_run(tmp_path):
-        assert not list(tmp_path.rglob("*.tmp"))
+        assert sorted(tmp_path.rglob("*.tmp")) == sorted(others)
         with pytest.raises(BusyError, match="is in use by process"), only_run(tmp_path):
             pass
     with only_run(tmp_path):

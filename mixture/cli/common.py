@@ -51,6 +51,7 @@ Show = Callable[..., None]
 
 WORK = Path("work")
 DATA = Path()
+STOPPED = "stopped; what is whole is kept: run the same command to go on"
 
 
 def cores() -> int:
@@ -132,8 +133,14 @@ def _heed_termination() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def sentences(*, debug: bool, watch: Watch | None = None) -> Iterator[None]:
-    """Turn our errors into one sentence and exit code 1, Ctrl-C into 130, SIGTERM into 143."""
+def sentences(*, debug: bool, watch: Watch | None = None, stopped: str = STOPPED) -> Iterator[None]:
+    """Turn our errors into one sentence and exit code 1, Ctrl-C into 130, SIGTERM into 143.
+
+    Args:
+        debug: show tracebacks.
+        watch: shows progress.
+        stopped: what is said after Ctrl-C.
+    """
     from mixture.errors import MixtureError
     from mixture.storage import explain
 
@@ -155,7 +162,7 @@ def sentences(*, debug: bool, watch: Watch | None = None) -> Iterator[None]:
     except KeyboardInterrupt as error:
         if watch:
             watch.finish()
-        typer.echo("stopped; what is whole is kept: run the same command to go on", err=True)
+        typer.echo(stopped, err=True)
         raise typer.Exit(143 if isinstance(error, _Terminated) else 130) from None
 
 

@@ -27,6 +27,8 @@ Others = Annotated[
     typer.Option("--with", metavar="LOCK", help="A lock whose plan this one counts on, if not beside it; repeatable."),
 ]
 Keep = Annotated[bool, typer.Option("--keep", help="Leave what was built where it is.")]
+#: Half a build proves nothing, and the next one wants an empty folder again.
+_STOPPED = "stopped, and nothing is compared; run it again, in an empty folder"
 
 
 def command(
@@ -42,15 +44,18 @@ def command(
 ) -> None:
     """Make a lock's mixture again from its inputs, in an empty place, and compare every hash."""
     watch = Watch()
-    with sentences(debug=debug, watch=watch):
+    with sentences(debug=debug, watch=watch, stopped=_STOPPED):
         from mixture.engine.local import Local
         from mixture.reproduce import Again, empty_place
         from mixture.storage import only_run
         from mixture.workspace import Workspace
 
-        named_lock(lock)
+        for given in (lock, *(others or ())):
+            named_lock(given)
         stays = keep or work is not None
         with empty_place(work, keep=keep) as place, Local(workers) as engine, only_run(place):
+            if stays:
+                watch.say(f"reproduce: in {place}, which stays")
             again = Again(Workspace(place, data.absolute()), engine, watch, tuple(others or ()))
             found = again.reproduce(lock, recipe)
         found = found if stays else replace(found, work="")

@@ -87,9 +87,12 @@ def _check_pair(name: str, value: object, other: str, its: object, *, both: bool
 
 
 def _open(path: Path, phase: str, shards: Path | None, work: Path, data: Path) -> Trace:
+    from mixture.errors import TraceError
     from mixture.trace import Trace
     from mixture.workspace import Workspace
 
+    if shards is not None and not shards.is_dir():
+        raise TraceError(f"--shards {shards}: no such folder; check the name, or leave it out to ask the plan")
     return Trace(named_lock(path), Workspace(work.absolute(), data.absolute()), phase, shards and shards.absolute())
 
 

@@ -1,9 +1,6 @@
 """The bucket stage: the store's parts, joined and sorted into one table; no token is read.
 
-Parts' rows get their source, domain and carried columns, go to a staging file, and DuckDB sorts them by id, within its
-memory limit and with room on disk, so that equal texts meet: the recipe says whether the first of them stays or all.
-"First" is by the order of the sources, then by domain and carried values, so renaming or splitting files does not
-matter.
+Parts' rows get their source, domain and carried columns and go to a staging file, which `index.sort` sorts by id.
 
 Length buckets are not here. Edges are a question asked of the index.
 """
@@ -11,7 +8,7 @@ Length buckets are not here. Edges are a question asked of the index.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import xxhash
 
 from mixture import schemas
 from mixture.engine import Progress
@@ -29,18 +25,16 @@ from mixture.errors import InputError, StoreError
 from mixture.hashing import fingerprint
 from mixture.index.census import Census, take_census
 from mixture.index.origins import how_read, write_stretches
+from mixture.index.sort import sort_index, staged_name
 from mixture.recipe import Recipe
 from mixture.recipe.sources import DomainRule, Source
 from mixture.storage import publish, read_json, read_record, write_json
 from mixture.tokens.ingest import Store, StoredPart
-from mixture.tokens.store import damaged, parquet_options, read_parquet, widest
+from mixture.tokens.store import damaged, read_parquet, widest
 from mixture.workspace import Workspace
 
 _FORMAT_VERSION = 4
 _FIELDS = ("documents", "tokens", "duplicates", "no_domain", "digest")
-_MEMORY_LIMIT = "2GB"
-_ROWS_AT_ONCE = 1 << 17
-_NO_DOMAIN = "no domain"
 
 
 @dataclass(frozen=True)
@@ -159,7 +153,7 @@ def _build(recipe: Recipe, store: Store, folder: Path, progress: Progress) -> di
                 writer.write_table(table)
                 progress.advance(part.record["documents"])
     try:
-        record = _sort(staging, folder / "index.parquet", schema, carried, keep=recipe.duplicates == "keep")
+        record = sort_index(staging, folder / "index.parquet", schema, carried, keep=recipe.duplicates == "keep")
     except duckdb.Error as error:
         # It sorts on disk where memory does not suffice; a full disk is the usual cause.
         cause = " ".join(str(error).split())
@@ -169,7 +163,7 @@ def _build(recipe: Recipe, store: Store, folder: Path, progress: Progress) -> di
     finally:
         staging.unlink(missing_ok=True)
     for number, name in enumerate(carried):
-        if pa.types.is_null(schema.field(_staged(number)).type):
+        if pa.types.is_null(schema.field(staged_name(number)).type):
             progress.say(f"bucket: no document has a value in {name!r}, which the recipe carries; is it misspelt?")
     return record | {"no_domain": no_domain}
 
@@ -183,7 +177,7 @@ def _staging_schema(store: Store, carried: Sequence[str]) -> pa.Schema:
             for name in set(kinds) & set(schema.names):
                 kinds[name].add(schema.field(name).type)
     fields = [f for f in schemas.INDEX if f.name not in ("occurrence", "occurrences")]
-    extra = [pa.field(_staged(number), widest(kinds[name])) for number, name in enumerate(carried)]
+    extra = [pa.field(staged_name(number), widest(kinds[name])) for number, name in enumerate(carried)]
     return pa.schema([pa.field("rank", pa.int32()), *fields, *extra])
 
 
@@ -193,16 +187,6 @@ def _columns_schema(part: StoredPart) -> pa.Schema:
         return pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:
         raise StoreError(damaged(path, error)) from error
-
-
-def _staged(number: int) -> str:
-    """Name a carried column while it is sorted: the corpus's own names may be those of the index, or differ in case."""
-    return f"carried_{number}"
-
-
-def _indexed(name: str) -> str:
-    """Name a carried column in the index: `source` is taken there, so a field of that name becomes `carry.source`."""
-    return f"carry.{name}" if name in schemas.INDEX.names else name
 
 
 def _part_rows(
@@ -232,7 +216,7 @@ def _part_rows(
     }
     for staged, name in enumerate(carried):
         here = columns if name in source.carry else None
-        made[_staged(staged)] = pa.nulls(count) if here is None else here[name]
+        made[staged_name(staged)] = pa.nulls(count) if here is None else here[name]
     table = pa.table({name: made[name] for name in schema.names}).cast(schema)
     return _without_domainless(table, recipe, source)
 
@@ -278,78 +262,3 @@ def _without_domainless(table: pa.Table, recipe: Recipe, source: Source) -> tupl
             "leave them out with on_bad_row: skip"
         )
     return (table.filter(pc.invert(lacking)) if count else table), count
-
-
-def _sort(staging: Path, target: Path, schema: pa.Schema, carried: Sequence[str], *, keep: bool) -> dict[str, Any]:
-    """Write the sorted index; return its record."""
-    spill = target.parent / "spill"
-    staged = [_staged(number) for number in range(len(carried))]
-    extra = "".join(f", {name}" for name in staged)
-    ties = ", ".join(["domain", *staged, "input_file", "input_row"])
-    # With `keep`, equal texts of one domain are numbered among themselves: another domain's do not disturb them.
-    group = "doc_id, domain" if keep else "doc_id"
-    which = "" if keep else "WHERE occurrence = 0"
-    query = f"""
-        WITH numbered AS (
-            SELECT *, (row_number() OVER same - 1)::INTEGER AS occurrence,
-                   (count(*) OVER (PARTITION BY {group}))::INTEGER AS equal
-            FROM read_parquet(?)
-            WINDOW same AS (PARTITION BY {group} ORDER BY rank, {ties})
-        )
-        SELECT doc_id, source, domain, n_tokens, n_bytes, part, row, token_offset, input_file, input_row,
-               occurrence, {"equal" if keep else "1::INTEGER"} AS occurrences{extra}
-        FROM numbered {which} ORDER BY doc_id, domain, occurrence"""  # noqa: S608 - names are ours, values bound
-    extras = [schema.field(s).with_name(_indexed(name)) for s, name in zip(staged, carried, strict=True)]
-    fields = [*schemas.INDEX, *extras]
-    record: dict[str, Any] = {"documents": 0, "tokens": 0}
-    digest = _Digest()
-    with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(spill)}) as db:
-        reader = db.sql(query, params=[str(staging)]).to_arrow_reader(_ROWS_AT_ONCE)
-        with (
-            publish(target) as out,
-            pq.ParquetWriter(
-                pa.PythonFile(out, "w"),
-                pa.schema(fields),
-                **parquet_options([field.name for field in fields]),
-            ) as writer,
-        ):
-            for table in _tables(reader, pa.schema(fields)):
-                writer.write_table(table)
-                digest.add(table)
-                record["documents"] += len(table)
-                record["tokens"] += pc.sum(table["n_tokens"]).as_py() or 0
-    repeats = digest.repeats if keep else pq.read_metadata(staging).num_rows - record["documents"]
-    return record | {"duplicates": repeats, "digest": digest.hexdigest(), "file": [out.size, out.digest]}
-
-
-def _tables(reader: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.Table]:
-    """Gather DuckDB's small batches into row groups of the index's schema."""
-    held: list[pa.RecordBatch] = []
-    rows = 0
-    for batch in reader:
-        held.append(batch)
-        rows += len(batch)
-        if rows >= _ROWS_AT_ONCE:
-            yield pa.Table.from_batches(held).rename_columns(schema.names).cast(schema)
-            held, rows = [], 0
-    if held:
-        yield pa.Table.from_batches(held).rename_columns(schema.names).cast(schema)
-
-
-class _Digest:
-    """Hash of the sorted (id, tokens, domain) rows; a column at a time, so that batch sizes do not matter."""
-
-    def __init__(self) -> None:
-        self._columns = (xxhash.xxh3_128(), xxhash.xxh3_128(), xxhash.xxh3_128())
-        self.repeats = 0
-
-    def add(self, table: pa.Table) -> None:
-        ids, lengths, domains = self._columns
-        column = table["doc_id"].combine_chunks()
-        ids.update(column.buffers()[1][16 * column.offset : 16 * (column.offset + len(column))])
-        lengths.update(schemas.numbers(table["n_tokens"]).astype("<i8").tobytes())
-        domains.update("".join(f"{name}\0" for name in table["domain"].to_pylist()).encode())
-        self.repeats += int((schemas.numbers(table["occurrence"]) > 0).sum())
-
-    def hexdigest(self) -> str:
-        return fingerprint([column.hexdigest() for column in self._columns])

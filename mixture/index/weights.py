@@ -25,11 +25,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mixture import schemas
+from mixture.engine import Progress
 from mixture.errors import PlanError, StoreError
+from mixture.hashing import file_digest, fingerprint
 from mixture.index.aligned import write_aligned
 from mixture.index.expressions import VIEW, Expression, check, first_line
 from mixture.index.joins import Join, columns_of, joins, quoted, scan, write_joined
 from mixture.scores.tables import ScoreTable
+from mixture.storage import read_record, write_json
 from mixture.tokens.store import damaged
 
 _MEMORY_LIMIT = "2GB"
@@ -39,6 +42,37 @@ _ROW = "file_row_number"
 _MOST_THREADS = 4
 _LEAST = float(np.nextafter(np.float32(0), np.float32(1)))
 _MOST = float(np.finfo(np.float32).max)
+
+
+def find_weights(
+    index: Path,
+    where: str | None,
+    weight: str | None,
+    tables: Sequence[ScoreTable],
+    held: Mapping[str, Any],
+    progress: Progress,
+) -> tuple[Path, dict[str, Any]]:
+    """Return the column of weights beside an index, and its record; evaluate it if it is not there, see `weigh`.
+
+    Args:
+        index: the index file.
+        where: which documents may be drawn; None for all.
+        weight: how likely each is against others of its cell; None for alike.
+        tables: tables of scores that the expressions may name columns of.
+        held: what those hold: other scores make another column.
+        progress: who is told.
+    """
+    target = index.with_name(f"weights-{fingerprint([where, weight, held])}.arrow")
+    record = read_record(target.with_suffix(".json"), "lightest", "heaviest") if target.exists() else None
+    if record is None:
+        progress.say("plan: weights by SQL")
+        record = weigh(index, where, weight, tables, target, index.with_name("spill"))
+        record["file"] = [target.stat().st_size, file_digest(target)]
+        write_json(target.with_suffix(".json"), record)
+    for name, count in record.get("unscored", {}).items():
+        if count:
+            progress.say(f"plan: {count:,} documents are not in the scores {name!r}; their columns are NULL")
+    return target, record
 
 
 def weigh(

@@ -76,9 +76,9 @@ class Spans:
             marks: list<int32> of the same rows.
         """
         from mixture.hashing import id_words
-        from mixture.schemas import numbers
+        from mixture.schemas import lists, numbers
 
-        borders, fields = _lists(spans)
+        borders, fields = lists(spans)
         ids = id_words(fields.field("doc_id"))
         domain = numbers(fields.field("domain").dictionary_encode().indices)
         document = _numbered((*ids, numbers(fields.field("copy")), domain))
@@ -87,20 +87,9 @@ class Spans:
         )
         places, mark_borders = np.empty(0, np.int64), np.zeros(len(borders), np.int64)
         if marks is not None:
-            mark_borders, held = _lists(marks)
+            mark_borders, held = lists(marks)
             places = numbers(held).astype(np.int64)
         return Spans(start, stop, doc_offset, doc_length, document, borders, places, mark_borders)
-
-
-def _lists(column: pa.ListArray | pa.ChunkedArray) -> tuple[Ints, pa.Array]:
-    """Return the borders of lists, from 0 on, and what the lists hold."""
-    import pyarrow as pa
-
-    from mixture.schemas import numbers
-
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    offsets = numbers(array.offsets).astype(np.int64)
-    return offsets - offsets[0], array.flatten()
 
 
 def _numbered(keys: tuple[npt.NDArray[Any], ...]) -> Ints:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from mixture.errors import MixtureError
 from mixture.loader import Ints, Spans
+from mixture.pack.runs import covered
 
 Int32s = npt.NDArray[np.int32]
 Bools = npt.NDArray[np.bool_]
@@ -97,7 +98,7 @@ def aligned(spans: Spans, *, cp: int) -> bool:
 
 def kept(spans: Spans, length: int) -> Bools:
     """Return which places segments hold, the others being padding, bool, shape (rows, length)."""
-    return _filled(*_segments(spans, length), spans.rows * length).reshape(spans.rows, length)
+    return covered(*_segments(spans, length), spans.rows * length).reshape(spans.rows, length)
 
 
 def position_ids(spans: Spans, length: int, *, reset: bool, offset: bool = False, prefix: int = 0) -> Ints:
@@ -149,7 +150,7 @@ def labels(
     """
     rows, length = input_ids.shape
     place = spans.row * length
-    target = _filled(place + spans.start, place + spans.stop, rows * length).reshape(rows, length)
+    target = covered(place + spans.start, place + spans.stop, rows * length).reshape(rows, length)
     source = target.copy()
     source.reshape(-1)[_flat_marks(spans, length)] = True
     if trace is not None:
@@ -212,11 +213,3 @@ def _tiles(spans: Spans, length: int) -> tuple[Ints, Ints]:
     inside = span >= 0
     inside[inside] = starts[inside] < stop[span[inside]]
     return starts, np.where(inside, span, -1)
-
-
-def _filled(first: Ints, stop: Ints, total: int) -> Bools:
-    """Return which of so many places lie in [first, stop) of some stretch, bool, shape (total,)."""
-    edges = np.zeros(total + 1, np.int8)
-    edges[first] += 1
-    edges[stop] -= 1
-    return np.cumsum(edges[:-1], dtype=np.int8).astype(np.bool_)

@@ -9,9 +9,9 @@ A packing is a function of (lengths, sequence length) that returns `Pieces`; a n
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,8 +48,22 @@ class Pieces:
     def of_sequences(self, first: int, stop: int) -> Pieces:
         """Return the pieces of sequences [first, stop), numbered from 0."""
         low, high = np.searchsorted(self.sequence, [first, stop])
-        columns = (self.row, self.offset, self.size, self.sequence - first, self.start)
-        return Pieces(*(column[low:high] for column in columns))
+        found = self.take(slice(low, high))
+        return replace(found, sequence=found.sequence - first)
+
+    def take(self, which: npt.NDArray[Any] | slice) -> Pieces:
+        """Return the pieces at a mask, at positions or in a range."""
+        return Pieces(*(column[which] for column in vars(self).values()))
+
+    def then(self, other: Pieces) -> Pieces:
+        """Return these sequences with those of other pieces after them."""
+        after = replace(other, sequence=other.sequence + self.sequences)
+        return Pieces(*map(np.concatenate, zip(vars(self).values(), vars(after).values(), strict=True)))
+
+    @staticmethod
+    def none() -> Pieces:
+        """Return no pieces."""
+        return Pieces(*(np.empty(0, np.int64) for _ in range(5)))
 
 
 @dataclass(frozen=True)
@@ -111,6 +125,6 @@ def packing(rule: Packing) -> Packer:
         "vsl": lambda: Packer(
             partial(vsl, **rule.options("smallest")),
             whole=False,
-            order=partial(curriculum, **rule.options("odds", "batch", "cycles")),
+            order=partial(curriculum, **rule.options()),
         ),
     }[rule.kind]()

@@ -24,6 +24,7 @@ import numpy as np
 
 from mixture.pack import Ints, Pieces
 from mixture.pack.order import ranked
+from mixture.pack.runs import spread
 
 #: First sequence, how many, documents in each, place where the first of them goes.
 _Move = tuple[int, int, int, int]
@@ -41,7 +42,7 @@ def best_fit(lengths: Ints, length: int) -> Pieces:
     whole = lengths // length
     row = np.flatnonzero(lengths % length)
     rest = packed(row, (whole * length)[row], (lengths % length)[row], length)
-    return joined(chunks(whole, length), rest)
+    return chunks(whole, length).then(rest)
 
 
 def chunks(count: Ints, length: int) -> Pieces:
@@ -51,20 +52,8 @@ def chunks(count: Ints, length: int) -> Pieces:
         count: sequences that each document fills, int64, shape (n,).
         length: tokens in a sequence.
     """
-    row = np.repeat(np.arange(len(count)), count)
-    number = np.arange(len(row))
-    nth = number - np.repeat(np.cumsum(count) - count, count)
-    return Pieces(row, nth * length, np.full_like(row, length), number, np.zeros_like(row))
-
-
-def joined(first: Pieces, second: Pieces) -> Pieces:
-    """Put the sequences of `second` after those of `first`."""
-    columns = zip(
-        (first.row, first.offset, first.size, first.sequence, first.start),
-        (second.row, second.offset, second.size, second.sequence + first.sequences, second.start),
-        strict=True,
-    )
-    return Pieces(*(np.concatenate(pair) for pair in columns))
+    row, nth = spread(count)
+    return Pieces(row, nth * length, np.full_like(row, length), np.arange(len(row)), np.zeros_like(row))
 
 
 def packed(row: Ints, offset: Ints, size: Ints, length: int) -> Pieces:
@@ -82,9 +71,7 @@ def packed(row: Ints, offset: Ints, size: Ints, length: int) -> Pieces:
     sizes = np.flatnonzero(count)[::-1]
     moves = list(_deal(sizes.tolist(), count[sizes].tolist(), length))
     first, sequences, each, place = np.array(moves, np.int64).reshape(-1, 4).T
-    dealt = sequences * each
-    move = np.repeat(np.arange(len(dealt)), dealt)
-    nth = np.arange(len(move)) - np.repeat(np.cumsum(dealt) - dealt, dealt)
+    move, nth = spread(sequences * each)
     sequence: Ints = first[move] + nth // each[move]
     # Moves fill a sequence from its start on, so a stable sort by sequence alone leaves places rising.
     order = ranked(sequence)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from mixture.pack import Ints, Pieces
+from mixture.pack.runs import spread
 
 
 def concat(lengths: Ints, length: int) -> Pieces:
@@ -23,8 +24,7 @@ def concat(lengths: Ints, length: int) -> Pieces:
     ends = np.cumsum(lengths)
     starts = ends - lengths
     pieces = np.where(lengths > 0, (ends - 1) // length - starts // length + 1, 0)
-    row = np.repeat(np.arange(len(lengths)), pieces)
-    nth = np.arange(len(row)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    row, nth = spread(pieces)
     sequence = starts[row] // length + nth
     begin = np.maximum(starts[row], sequence * length)
     end = np.minimum(ends[row], (sequence + 1) * length)

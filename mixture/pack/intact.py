@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from mixture.pack import Ints, Pieces
-from mixture.pack.best_fit import chunks, joined
+from mixture.pack.best_fit import chunks
 from mixture.pack.concat import concat
 
 
@@ -29,7 +29,7 @@ def intact(lengths: Ints, length: int) -> Pieces:
     """
     count = lengths // length
     row = np.flatnonzero(lengths % length)
-    return joined(chunks(count, length), end_to_end(row, (count * length)[row], (lengths % length)[row], length))
+    return chunks(count, length).then(end_to_end(row, (count * length)[row], (lengths % length)[row], length))
 
 
 def end_to_end(row: Ints, offset: Ints, size: Ints, length: int) -> Pieces:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mixture.pack import Ints, Pieces
+from mixture.pack import Pieces
+from mixture.pack.runs import places, spread
 
 
 def interleave(pieces: Pieces, *, parts: int) -> Pieces:
@@ -35,35 +36,6 @@ def interleave(pieces: Pieces, *, parts: int) -> Pieces:
     piece, begin, size = piece[order], begin[order], size[order]
     sequence = pieces.sequence[piece]
     return _joined(Pieces(pieces.row[piece], pieces.offset[piece] + begin, size, sequence, places(sequence, size)))
-
-
-def spread(count: Ints) -> tuple[Ints, Ints]:
-    """Number the parts of things: which thing each part is of, and which of its parts it is, each of shape (Σ count,).
-
-    Args:
-        count: parts of each thing, shape (n,), none below 0.
-    """
-    owner = np.repeat(np.arange(len(count)), count)
-    return owner, np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
-
-
-def firsts(group: Ints) -> Ints:
-    """Return where each run of equal numbers begins, shape (runs,)."""
-    changed = np.ones(len(group), np.bool_)
-    changed[1:] = group[1:] != group[:-1]
-    return np.flatnonzero(changed)
-
-
-def places(group: Ints, size: Ints) -> Ints:
-    """Return where each thing stands if the things of a group stand side by side from 0 on, shape (n,).
-
-    Args:
-        group: group of each thing, shape (n,), rising.
-        size: room of each thing, shape (n,).
-    """
-    first = firsts(group)
-    before = np.cumsum(size) - size
-    return before - np.repeat(before[first], np.diff(first, append=len(group)))
 
 
 def _joined(pieces: Pieces) -> Pieces:

@@ -8,7 +8,7 @@ whoever asks where a token is (`pack`, `trace`, a re-mix) makes it again instead
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,10 @@ class Knots:
     def highest(self) -> int:
         """The largest id among them."""
         return max(self.head, self.tail, sum(self.trace) - 1 if self.trace else 0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a lock or a task says."""
+        return {"head": self.head, "tail": self.tail, "trace": list(self.trace) if self.trace else None}
 
     @staticmethod
     def of(value: dict[str, Any] | None) -> Knots | None:
@@ -70,8 +74,9 @@ class Rules:
 
     @property
     def packer(self) -> Packer:
-        """The packing, ready to use."""
-        return packing(self.packing)
+        """The packing, ready to use; it counts in units of `align` places, so that no piece begins between them."""
+        short = self.packing.short
+        return packing(self.packing.model_copy(update={"short": short // self.align}) if short else self.packing)
 
     @property
     def tiles(self) -> bool:
@@ -85,7 +90,7 @@ class Rules:
             "align": self.align,
             "packing": self.packing.model_dump(mode="json"),
             "transforms": self.transforms.model_dump(mode="json", exclude_none=True, exclude={"related"}),
-            "knots": None if self.knots is None else asdict(self.knots),
+            "knots": None if self.knots is None else self.knots.to_json(),
             "seed": self.seed,
         }
 
@@ -124,11 +129,12 @@ def lay(sizes: Ints, rules: Rules, window: int) -> Layout:
         rules: how.
         window: number of the window in the stream: draws are addressed by it.
     """
-    packer = rules.packer
-    packed = packer.lay(-(-sizes // rules.align) * rules.align, rules.capacity)
-    if rules.align > 1:
-        size = np.minimum(packed.size, sizes[packed.row] - packed.offset)
-        packed = Pieces(packed.row, packed.offset, size, packed.sequence, packed.start)
+    packer, align = rules.packer, rules.align
+    packed = packer.lay(-(-sizes // align), rules.capacity // align)
+    if align > 1:
+        offset = packed.offset * align
+        size = np.minimum(packed.size * align, sizes[packed.row] - offset)
+        packed = Pieces(packed.row, offset, size, packed.sequence, packed.start * align)
     if packer.order is not None:
         packed = arrange(packed, packer.order(packed, rules.seed, window))
     pieces, marks = _transformed(packed, rules, window)

@@ -8,6 +8,8 @@ like that, training would see long documents first. So they are shuffled, each b
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from mixture.hashing import draw
@@ -42,7 +44,7 @@ def arrange(pieces: Pieces, order: Ints) -> Pieces:
     # The pieces of each sequence are one range; the ranges are laid out anew.
     source = np.repeat(first[order] - (np.cumsum(moved) - moved), moved) + np.arange(len(pieces.row))
     sequence = np.repeat(np.arange(len(order)), moved)
-    return Pieces(pieces.row[source], pieces.offset[source], pieces.size[source], sequence, pieces.start[source])
+    return replace(pieces.take(source), sequence=sequence)
 
 
 def ranked(keys: Ints) -> Ints:

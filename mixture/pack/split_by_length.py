@@ -14,8 +14,9 @@ from __future__ import annotations
 import numpy as np
 
 from mixture.pack import Ints, Pieces
-from mixture.pack.best_fit import chunks, joined, packed
+from mixture.pack.best_fit import chunks, packed
 from mixture.pack.order import ranked
+from mixture.pack.runs import spread
 
 #: A packed sequence holds pieces of at most this part of it, where nothing else is said.
 _PARTS = 8
@@ -39,7 +40,7 @@ def split_by_length(lengths: Ints, length: int, long: float = 0.6, short: int | 
         raise ValueError(f"short: {short:,} is not from 1 to below the sequence length {length:,}")
     count = _kept(lengths, length, long)
     row, offset, size = _cut(lengths, count * length, short or max(1, length // _PARTS))
-    return joined(chunks(count, length), packed(row, offset, size, length))
+    return chunks(count, length).then(packed(row, offset, size, length))
 
 
 def _kept(lengths: Ints, length: int, long: float) -> Ints:
@@ -61,8 +62,7 @@ def _cut(lengths: Ints, begin: Ints, most: int) -> tuple[Ints, Ints, Ints]:
     different sequences where they can.
     """
     pieces = -(-(lengths - begin) // most)
-    row = np.repeat(np.arange(len(lengths)), pieces)
-    nth = np.arange(len(row)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    row, nth = spread(pieces)
     order = ranked(nth)
     row, offset = row[order], (begin[row] + nth * most)[order]
     return row, offset, np.minimum(lengths[row] - offset, most)

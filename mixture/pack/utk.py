@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from mixture.hashing import U64, draw, fraction
 from mixture.pack import Ints, Marks, Pieces
-from mixture.pack.interleave import firsts, places, spread
+from mixture.pack.runs import firsts, places, spread
 
 Bools = npt.NDArray[np.bool_]
 
@@ -110,22 +110,15 @@ def utk(  # noqa: PLR0913 - a rule of the recipe, key by key
         return pieces, Marks.none()
     number = np.arange(len(pieces.row)) - np.repeat(first, several)
     address = _Address(seed, np.repeat(words, several)[chosen], number[chosen].astype(np.uint64))
-    some = _of(pieces, chosen)
+    some = pieces.take(chosen)
     cut = _cut(some, address, _counts(some, address, length, parts, room, traced=trace is not None))
     tangled, marks = _lay(some, cut, _slots(some, cut, address), (head, tail), trace)
-    return _together(_of(pieces, ~chosen), tangled), marks
-
-
-def _of(pieces: Pieces, which: Bools) -> Pieces:
-    columns = (pieces.row, pieces.offset, pieces.size, pieces.sequence, pieces.start)
-    return Pieces(*(column[which] for column in columns))
+    return _together(pieces.take(~chosen), tangled), marks
 
 
 def _together(one: Pieces, other: Pieces) -> Pieces:
-    pairs = [(getattr(one, name), getattr(other, name)) for name in ("row", "offset", "size", "sequence", "start")]
-    columns = [np.concatenate(pair) for pair in pairs]
-    order = np.lexsort((columns[4], columns[3]))
-    return Pieces(*(column[order] for column in columns))
+    both = Pieces(*map(np.concatenate, zip(vars(one).values(), vars(other).values(), strict=True)))
+    return both.take(np.lexsort((both.start, both.sequence)))
 
 
 def _below(draws: U64, bound: Ints) -> Ints:

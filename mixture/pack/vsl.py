@@ -24,8 +24,8 @@ import numpy as np
 
 from mixture.hashing import draw
 from mixture.pack import Ints, Pieces
-from mixture.pack.best_fit import joined
 from mixture.pack.intact import end_to_end
+from mixture.pack.runs import spread
 
 
 def buckets(length: int, smallest: int = 1) -> tuple[int, ...]:
@@ -56,24 +56,23 @@ def vsl(lengths: Ints, length: int, smallest: int = 1) -> Pieces:
         ValueError: `length` or `smallest` is not a power of two.
     """
     sizes = buckets(length, smallest)
-    rows = Pieces(*(np.empty(0, np.int64) for _ in range(5)))
+    rows = Pieces.none()
     mixed: list[tuple[Ints, Ints, Ints]] = []
     for size in reversed(sizes):
         pure, left = _rows(*_of_size(lengths, size, largest=size == length), size, length)
-        rows = joined(rows, pure)
+        rows = rows.then(pure)
         mixed.append(left)
     rest = lengths % sizes[0]
     last = np.flatnonzero(rest)
     mixed.append((last, (lengths - rest)[last], rest[last]))
     row, offset, amount = (np.concatenate(column) for column in zip(*mixed, strict=True))
-    return joined(rows, end_to_end(row, offset, amount, length))
+    return rows.then(end_to_end(row, offset, amount, length))
 
 
 def _of_size(lengths: Ints, size: int, *, largest: bool) -> tuple[Ints, Ints]:
     """Return row and offset of the pieces of one size, in the order of the stream."""
     count = lengths // size if largest else lengths // size & 1
-    row = np.repeat(np.arange(len(lengths)), count)
-    nth = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+    row, nth = spread(count)
     # All larger pieces stand before it: those are the higher digits.
     before = np.zeros_like(lengths) if largest else lengths // (2 * size) * (2 * size)
     return row, before[row] + nth * size
@@ -95,6 +94,7 @@ def curriculum(
     window: int = 0,
     *,
     odds: Sequence[float] | None = None,
+    smallest: int = 1,
     batch: int = 1,
     cycles: int = 1,
 ) -> Ints:
@@ -111,6 +111,7 @@ def curriculum(
         window: number of the window in the stream.
         odds: of the buckets, above 0, shortest first, the last for pieces that fill a row; rows of buckets that have
             none count as mixed. Where not given, twice that of the next longer bucket: the authors' Grow-P2.
+        smallest: as for `vsl`; rows of smaller pieces are mixed ones, even where these are equal by chance.
         batch: rows in a batch, above 0.
         cycles: how often the curriculum starts anew, above 0.
 
@@ -120,7 +121,7 @@ def curriculum(
     Raises:
         ValueError: odds that are not above 0.
     """
-    parts = _parts(pieces)
+    parts = _parts(pieces, smallest)
     powers = int(parts.max(initial=0)).bit_length()
     chances = [2.0**power for power in range(powers)] if odds is None else [float(value) for value in reversed(odds)]
     if min(chances, default=1) <= 0:
@@ -137,14 +138,13 @@ def curriculum(
     return np.concatenate([*order, *reversed(left), mixed])
 
 
-def _parts(pieces: Pieces) -> Ints:
+def _parts(pieces: Pieces, smallest: int) -> Ints:
     """Return into how many equal parts each row is cut, shape (sequences,), 0 for mixed rows."""
     length = 1 << max(0, int((pieces.start + pieces.size).max(initial=1)) - 1).bit_length()
     count = np.bincount(pieces.sequence, minlength=pieces.sequences)
     nth = np.arange(len(pieces.row)) - (np.cumsum(count) - count)[pieces.sequence]
     part = (length // count)[pieces.sequence]
-    # More than half, not all: where documents are aligned, the last piece of one is a little shorter than its place.
-    astray = (pieces.start != nth * part) | (2 * pieces.size <= part)
+    astray = (pieces.start != nth * part) | (pieces.size != part) | (part < smallest)
     mixed = np.bincount(pieces.sequence, astray, pieces.sequences) > 0
     return np.where(mixed | (count & (count - 1) > 0), 0, count)
 

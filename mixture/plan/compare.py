@@ -10,7 +10,7 @@ import duckdb
 from mixture.lockfile import Lock
 from mixture.plan.consumed import find_plan
 from mixture.plan.given import label
-from mixture.plan.slices import slice_file
+from mixture.plan.stretch import slice_file
 from mixture.workspace import Workspace
 
 _MEMORY_LIMIT = "2GB"

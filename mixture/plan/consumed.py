@@ -20,7 +20,7 @@ from mixture.errors import StoreError
 from mixture.index.aligned import write_aligned
 from mixture.pack.layout import Rules
 from mixture.plan.given import Seen
-from mixture.plan.slices import slice_file
+from mixture.plan.stretch import slice_file
 from mixture.plan.window import read_window
 from mixture.storage import read_record
 from mixture.workspace import Workspace
@@ -55,6 +55,23 @@ def _begun(folder: Path, record: dict[str, Any], within: dict[str, Any]) -> pa.T
     return table.take(schemas.column(rows)).select(["doc_id", "domain", "copy"])
 
 
+def _add_appearances(db: duckdb.DuckDBPyConnection, entry: Seen, workspace: Workspace) -> None:
+    """Insert into `appeared` how often each document appeared in a stretch that was trained on."""
+    folder, record = find_plan(workspace, entry.digest, entry.lock)
+    for number, start in enumerate(record["starts"][:-1]):
+        if start >= entry.tokens:
+            break
+        db.execute(
+            "INSERT INTO appeared SELECT doc_id, count(DISTINCT (domain, copy)) FROM read_parquet(?) "
+            "WHERE position + ? < ? GROUP BY doc_id",
+            [str(slice_file(folder, number)), start, entry.tokens],
+        )
+    if entry.within:
+        db.register("begun", _begun(folder, record, entry.within))
+        db.execute("INSERT INTO appeared SELECT doc_id, count(DISTINCT (domain, copy)) FROM begun GROUP BY doc_id")
+        db.unregister("begun")
+
+
 def write_seen(consumed: Sequence[Seen], index: Path, workspace: Workspace, target: Path) -> int:
     """Write the column of appearances so far, one row per row of the index; return the most of them.
 
@@ -64,21 +81,7 @@ def write_seen(consumed: Sequence[Seen], index: Path, workspace: Workspace, targ
     with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(target.parent / "spill")}) as db:
         db.execute("CREATE TABLE appeared (doc_id BLOB, times BIGINT)")
         for entry in consumed:
-            folder, record = find_plan(workspace, entry.digest, entry.lock)
-            for number, start in enumerate(record["starts"][:-1]):
-                if start >= entry.tokens:
-                    break
-                db.execute(
-                    "INSERT INTO appeared SELECT doc_id, count(DISTINCT (domain, copy)) FROM read_parquet(?) "
-                    "WHERE position + ? < ? GROUP BY doc_id",
-                    [str(slice_file(folder, number)), start, entry.tokens],
-                )
-            if entry.within:
-                begun = _begun(folder, record, entry.within)
-                db.execute(
-                    "INSERT INTO appeared SELECT doc_id, count(DISTINCT (domain, copy)) FROM begun GROUP BY doc_id"
-                )
-                del begun
+            _add_appearances(db, entry, workspace)
         # Copies of one document fall in different slices, so a slice counts each copy once for all.
         query = """
             WITH total AS (SELECT doc_id, sum(times)::BIGINT AS times FROM appeared GROUP BY doc_id)

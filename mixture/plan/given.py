@@ -16,6 +16,7 @@ from typing import Any
 
 from mixture import lockfile
 from mixture.errors import LockError, PlanError, nearest
+from mixture.hashing import fingerprint
 from mixture.lockfile import Lock
 from mixture.plan.window import windows
 
@@ -33,6 +34,7 @@ class Seen:
         tokens: tokens of the stream, from the first, whose documents all were begun.
         within: how the window behind those is laid out, and how many of its first sequences were seen, where the
             packing does not lay the stream end to end: `rules, window, stretch, sequences`; empty otherwise.
+        layout: names how the stream is laid out: packings share a plan, and what one shows of it another does not.
     """
 
     lock: str
@@ -40,6 +42,7 @@ class Seen:
     sequences: int
     tokens: int
     within: dict[str, Any] = field(default_factory=dict)
+    layout: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,11 +134,11 @@ def _seen(lock: Lock, phase: int, count: int | None, text: str) -> Seen:
     wanted = most if count is None else count
     if wanted > most:
         raise PlanError(f"--consumed {text}: {wanted:,} sequences, but that stream has {most:,}")
-    name = label(lock.name, lock.phases[phase]["name"])
+    name, layout = label(lock.name, lock.phases[phase]["name"]), fingerprint(cut.rules.to_json())
     if count is None:
-        return Seen(name, stream["digest"], most, stream["tokens"])
+        return Seen(name, stream["digest"], most, stream["tokens"], layout=layout)
     if cut.rules.tiles:
-        return Seen(name, stream["digest"], wanted, wanted * cut.rules.length)
+        return Seen(name, stream["digest"], wanted, wanted * cut.rules.length, layout=layout)
     if not held:
         raise PlanError(
             f"--consumed {text}: it is not packed, and with packing {cut.rules.packing.kind} only packing tells where "
@@ -145,20 +148,20 @@ def _seen(lock: Lock, phase: int, count: int | None, text: str) -> Seen:
     number = bisect.bisect_right(ends, wanted)
     first = number * cut.size
     if first >= cut.tokens:
-        return Seen(name, stream["digest"], wanted, cut.tokens)
+        return Seen(name, stream["digest"], wanted, cut.tokens, layout=layout)
     inside = wanted - (ends[number - 1] if number else 0)
     stretch = list(cut.stretch(number))
     within = {"rules": cut.rules.to_json(), "window": number, "stretch": stretch, "sequences": inside}
-    return Seen(name, stream["digest"], wanted, first, within if inside else {})
+    return Seen(name, stream["digest"], wanted, first, within if inside else {}, layout)
 
 
 def merged(entries: Iterable[Seen]) -> tuple[Seen, ...]:
     """Return each stream once: of two stretches from its beginning, the longer holds the other."""
-    longest: dict[str, Seen] = {}
+    longest: dict[tuple[str, str], Seen] = {}
     for entry in entries:
-        held = longest.get(entry.digest)
+        held = longest.get((entry.digest, entry.layout))
         if held is None or held.sequences < entry.sequences:
-            longest[entry.digest] = entry
+            longest[entry.digest, entry.layout] = entry
     return tuple(longest.values())
 
 

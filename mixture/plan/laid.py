@@ -81,8 +81,8 @@ def lay_file(drawn: str, relations: str, domains: list[tuple[str, int, int, int]
     table = read_parquet(Path(drawn))
     hi, lo = id_words(table["doc_id"])
     at, tie, path = hi.copy(), lo.copy(), np.zeros(len(hi), np.int64)
-    coded = table["domain"].unify_dictionaries().combine_chunks()
-    of_domain, names = schemas.numbers(coded.indices), coded.dictionary.to_pylist()
+    of_domain, coded = schemas.coded(table["domain"])
+    names = coded.to_pylist()
     for name, number, blocks, cut in domains:
         mine = np.flatnonzero(of_domain == names.index(name)) if name in names else np.empty(0, np.int64)
         if len(mine):

@@ -6,6 +6,7 @@ another length: it ends with the last whole sequence. How far the mixture drifts
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,16 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixture import lockfile, schemas
-from mixture.errors import PlanError, StoreError, some
+from mixture.errors import PlanError, some
 from mixture.plan.cells import Counts, Grid
 from mixture.plan.consumed import find_plan
-from mixture.plan.context import as_rows, context_sums
 from mixture.plan.draw import survey
 from mixture.plan.records import assemble, cell_rows, write_record
-from mixture.plan.slices import GROUP_ROWS, digest, grid_tokens, own_tokens, slice_file
-from mixture.plan.solve import Solution, limits
-from mixture.storage import explain
-from mixture.tokens.store import write_parquet
+from mixture.plan.slices import grid_tokens, publish_slice
+from mixture.plan.solve import Limits, Solution, limits
+from mixture.plan.stretch import sizes, slice_file
 
 if TYPE_CHECKING:
     from mixture.plan.make import Planner
@@ -63,10 +62,6 @@ def follow(planner: Planner, phase: Phase, folder: Path) -> dict[str, Any]:
     """Plan a phase by the plan of another lock; return its record."""
     number = [p.name for p in planner.recipe.all_phases()].index(phase.name)
     old_folder, old = find_plan(planner.workspace, planner.given.like[number], "the lock that --like names")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(explain(error, folder)) from error
     pool = planner.pool(phase, (), folder)
     found = survey(pool, folder, planner.engine, planner.progress)
     around = planner.around(phase)
@@ -76,38 +71,36 @@ def follow(planner: Planner, phase: Phase, folder: Path) -> dict[str, Any]:
         old_folder, len(old["slices"]), planner.index.table, folder, len(around.prefix), len(around.suffix)
     )
     for at, table in enumerate(_trimmed(tables, phase.sequence.length)):
-        written = write_parquet(slice_file(folder, at), table, group_rows=GROUP_ROWS)
+        records.append(publish_slice(slice_file(folder, at), table, pool.grid.domains))
         granted += grid_tokens(table, pool.grid)
-        domains = pool.grid.domains
-        codes, start, stop = own_tokens(table, domains)
-        records.append(
-            {
-                "tokens": int((schemas.numbers(table["doc_stop"]) - schemas.numbers(table["doc_start"])).sum()),
-                "rows": len(table),
-                "digest": digest(table, codes),
-                "file": written,
-                "context": as_rows(context_sums(codes, start, stop, len(domains)), domains),
-                "top": [],
-            }
-        )
     planner.progress.advance(2 * planner.index.documents)
-    most = limits(phase.mix, found.supply())
-    solution = Solution(granted, granted, most, most)
+    if not granted.any():
+        raise PlanError(
+            f"--like: the documents of the old plan do not fill a sequence of {phase.sequence.length:,} with this "
+            "tokenizer; shorten sequence.length in both recipes, or raise their budget"
+        )
     before = {(cell["domain"], cell["bucket"]): cell["granted"] for cell in old["cells"]}
-    facts = _unique(folder, len(records), pool.grid)
+    facts, times = _unique(folder, len(records), pool.grid, len(around.suffix))
+    asked = limits(phase.mix, found.supply())
+    # The old plan may have repeated beyond its caps, and documents of another length have another cell's.
+    most = Limits(
+        asked.documents if planner.recipe.duplicates == "keep" else np.maximum(asked.documents, times),
+        np.maximum(asked.cells, granted),
+        np.maximum(asked.domains, pool.grid.sums(granted)),
+    )
+    solution = Solution(granted, granted, most, asked)
     cells = [
         row | facts[n] | {"like": before.get((row["domain"], row["bucket"]), 0)}
         for n, row in enumerate(cell_rows(found, solution))
     ]
-    record = assemble(records, phase, around) | {
+    said = {
         "index": planner.index.folder.name,
         "runs": None,
         "thresholds": [],
         "cells": cells,
         "documents": old["documents"] | found.fates,
     }
-    record["context"] = {"supply": as_rows(found.context, found.grid.domains), **record["context"]}
-    return write_record(folder, record)
+    return write_record(folder, assemble(records, phase, around, found) | said)
 
 
 def _slices(old: Path, count: int, index: Path, folder: Path, prefix: int, suffix: int) -> Iterator[pa.Table]:
@@ -142,7 +135,7 @@ def _measured(table: pa.Table, prefix: int, suffix: int) -> pa.Table:
     table = table.combine_chunks()
     was, now, stop = (schemas.numbers(table[n]).astype(np.int64) for n in ("was", "doc_length", "doc_stop"))
     whole = stop >= was
-    cut = np.maximum(1, (np.minimum(stop, was) / np.maximum(was, 1) * now).astype(np.int64))
+    cut = np.minimum(np.maximum(1, (np.minimum(stop, was) / np.maximum(was, 1) * now).astype(np.int64)), now)
     ends = np.where(whole, now + suffix, cut)
     size = ends + prefix
     made = {
@@ -158,42 +151,46 @@ def _measured(table: pa.Table, prefix: int, suffix: int) -> pa.Table:
 def _trimmed(tables: Iterator[pa.Table], length: int) -> Iterator[pa.Table]:
     """End the stream with its last whole sequence.
 
-    A slice is held back until the next one shows whether the stream goes on.
+    A slice is held back until those behind it hold a sequence: before, the stream may end in it.
     """
-    before, held = 0, None
+    before, behind = 0, 0
+    held: deque[pa.Table] = deque()
     for table in tables:
-        if held is not None:
-            before += _tokens(held)
-            yield held
-        held = table
-    if held is None:
-        return
-    most = (before + _tokens(held)) // length * length - before
-    position, start = schemas.numbers(held["position"]), schemas.numbers(held["doc_start"])
-    inside = np.flatnonzero(position < most)
-    held = held.take(schemas.column(inside))
-    stop = np.minimum(schemas.numbers(held["doc_stop"]), start[inside] + most - position[inside])
-    yield held.set_column(held.schema.get_field_index("doc_stop"), "doc_stop", schemas.column(stop))
+        behind += int(sizes(table).sum()) if held else 0
+        held.append(table)
+        while behind >= length:
+            whole = held.popleft()
+            before += int(sizes(whole).sum())
+            behind -= int(sizes(held[0]).sum())
+            yield whole
+    total = before + sum(int(sizes(table).sum()) for table in held)
+    left = total // length * length - before
+    for table in held:
+        position, start = schemas.numbers(table["position"]), schemas.numbers(table["doc_start"])
+        inside = np.flatnonzero(position < left)
+        some = table.take(schemas.column(inside))
+        stop = np.minimum(schemas.numbers(some["doc_stop"]), start[inside] + left - position[inside])
+        left -= int(sizes(table).sum())
+        yield some.set_column(some.schema.get_field_index("doc_stop"), "doc_stop", schemas.column(stop))
 
 
-def _tokens(table: pa.Table) -> int:
-    return int((schemas.numbers(table["doc_stop"]) - schemas.numbers(table["doc_start"])).sum())
-
-
-def _unique(folder: Path, slices: int, grid: Grid) -> Sequence[dict[str, Any]]:
-    """Count the distinct documents of each cell and their tokens."""
+def _unique(folder: Path, slices: int, grid: Grid, suffix: int) -> tuple[Sequence[dict[str, Any]], Counts]:
+    """Count the distinct documents of each cell and their tokens, and how often one appears at most."""
     files = [str(slice_file(folder, number)) for number in range(slices)]
     query = """
-        SELECT domain, doc_length, count(*), sum(most)::BIGINT, sum(cut)::BIGINT
+        SELECT domain, doc_length, count(*), sum(most)::BIGINT, sum(cut)::BIGINT, max(times)::BIGINT
         FROM (SELECT domain, doc_id, doc_length, max(doc_stop - doc_start) AS most,
-                     max((doc_stop < doc_length)::INTEGER) AS cut
+                     max((doc_stop < doc_length + ?)::INTEGER) AS cut, max(copy) + 1 AS times
               FROM read_parquet(?) GROUP BY ALL) GROUP BY ALL"""
     with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(folder / "spill")}) as db:
-        rows = db.execute(query, [files]).fetchall()
+        rows = db.execute(query, [suffix, files]).fetchall()
     sums: Counts = np.zeros((3, grid.size), np.int64)
-    for domain, length, documents, tokens, cut in rows:
+    times: Counts = np.zeros(grid.size, np.int64)
+    for domain, length, documents, tokens, cut, most in rows:
         cell = grid.cell(np.array([grid.domains.index(domain)]), np.array([length]))[0]
         sums[:, cell] += [documents, tokens, cut]
-    return [
+        times[cell] = max(times[cell], most)
+    facts = [
         {"documents": int(d), "unique_tokens": int(t), "cut": bool(c)} for d, t, c in zip(*sums.tolist(), strict=True)
     ]
+    return facts, times

@@ -8,15 +8,10 @@ pool ─ survey ─ supply ─ solve ─ quotas ─ draw ─ documents ─ slice
 from __future__ import annotations
 
 import functools
-import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import pyarrow as pa
 
 from mixture import lockfile
 from mixture.engine import Engine, Progress
@@ -26,17 +21,15 @@ from mixture.index.build import Index
 from mixture.lockfile import Lock
 from mixture.plan.cells import Grid
 from mixture.plan.consumed import write_seen
-from mixture.plan.context import as_rows
-from mixture.plan.draw import Survey, draw_documents, survey
+from mixture.plan.draw import Drawn, Survey, draw_documents, survey
 from mixture.plan.given import Given, label
 from mixture.plan.laid import lay
 from mixture.plan.order import slice_count
 from mixture.plan.pool import Pool, Threshold, Weights
-from mixture.plan.quota import Shares, wanted, whole
-from mixture.plan.records import assemble, cell_rows, held_out, lock_of, whole_record, write_record
+from mixture.plan.records import Plan, PlannedPhase, assemble, cell_rows, held_out, lock_of, whole_record, write_record
 from mixture.plan.related import run_tokens
-from mixture.plan.slices import Layout, read_stretch, write_slices
-from mixture.plan.solve import Solution, limits, solve
+from mixture.plan.slices import Slicing, write_slices
+from mixture.plan.solved import Solved, matched, solve_phase
 from mixture.recipe import Phase, Recipe
 from mixture.related.relate import Relater, Relations
 from mixture.storage import explain
@@ -45,61 +38,6 @@ from mixture.tokens.separators import Frame, frame
 from mixture.workspace import Workspace
 
 _FORMAT_VERSION = 3
-
-
-@dataclass(frozen=True)
-class PlannedPhase:
-    """One phase's stream, planned.
-
-    Attributes:
-        phase: what the recipe says.
-        folder: holds one Parquet file per slice, and the record.
-        parts: names of the parts that its rows number.
-        starts: where each slice begins in the stream, and behind the last one where that ends.
-        digest: hash of what stands where; equal digests make equal shards.
-    """
-
-    phase: Phase
-    folder: Path
-    parts: Path
-    starts: tuple[int, ...]
-    digest: str
-
-    def read(self, first: int, stop: int) -> pa.Table:
-        """Read the rows of tokens [first, stop) of the stream; see `slices.read_stretch`."""
-        return read_stretch(self.folder, self.starts, first, stop)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A recipe's stream, planned.
-
-    Attributes:
-        phases: one after the other.
-        lock: the lock, as written; its shards are empty until they are packed.
-        made: whether this run made any of it.
-    """
-
-    phases: tuple[PlannedPhase, ...]
-    lock: Lock
-    made: bool
-
-
-@dataclass(frozen=True)
-class Solved:
-    """A phase's quotas, and what they were made from.
-
-    Attributes:
-        phase: what the recipe says, scaled if asked.
-        found: the survey of what may be drawn.
-        solution: the quotas.
-        shortage: why there are none; the quotas are then those wanted.
-    """
-
-    phase: Phase
-    found: Survey
-    solution: Solution
-    shortage: str = ""
 
 
 @dataclass(frozen=True)
@@ -185,35 +123,9 @@ class Planner:
 
     def solve(self) -> list[Solved]:
         """Find the quotas of every phase without writing a plan; a shortage is told, not raised, and ends it."""
-        found: list[Solved] = []
-        with ExitStack() as stack:
-            try:
-                self.workspace.work.mkdir(parents=True, exist_ok=True)
-                aside = stack.enter_context(
-                    tempfile.TemporaryDirectory(dir=self.workspace.work, prefix=".dry-run-", suffix=".tmp")
-                )
-            except OSError as error:
-                raise StoreError(explain(error, self.workspace.work)) from error
-            thresholds: list[tuple[Threshold, ...]] = []
-            phases = self.phases()
-            self.progress.start("plan", "a dry run", "documents", 3 * self.index.documents * len(phases), 0)
-            for phase in phases:
-                folder = Path(aside) / str(len(found))
-                folder.mkdir()
-                pool = self.pool(phase, thresholds, folder)
-                seen = survey(pool, folder, self.engine, self.progress)
-                solved = self._quotas(phase, pool, seen, folder)
-                found.append(solved)
-                if solved.shortage:
-                    break
-                if len(found) < len(phases):
-                    pool = self._pilot(pool)
-                    pool.write(folder / "pool.json")
-                    quota = solved.solution.granted
-                    drawn = draw_documents(pool, solved.found, quota, folder, self.engine, self.progress)
-                    thresholds.append(drawn.thresholds)
-            self.progress.finish()
-        return found
+        from mixture.plan.dry_run import solve_phases
+
+        return solve_phases(self)
 
     def cells(self, solved: Solved) -> list[dict[str, Any]]:
         """Return a phase's cell table, JSON-able."""
@@ -268,75 +180,74 @@ class Planner:
             lengths=any(rule.power is not None for rule in rules),
         )
 
-    def _pilot(self, pool: Pool) -> Pool:
-        """Narrow a pool to a pilot's share of the documents, where one is asked for."""
-        return replace(pool, pilot=float(self.given.fraction)) if self.given.match_repetition else pool
+    def solved(
+        self, phase: Phase, earlier: Sequence[tuple[Threshold, ...]], folder: Path
+    ) -> tuple[Pool, Survey, Solved]:
+        """Survey what a phase may draw, and solve it; a pilot with matched repetition has the full plan's epochs.
 
-    def _quotas(self, phase: Phase, pool: Pool, found: Survey, folder: Path) -> Solved:
-        """Solve a phase; a pilot with matched repetition takes its epochs from the full plan."""
-        matched = self.given.match_repetition
-        full = phase
-        if matched:
-            full = next(p for p in self.recipe.all_phases() if p.name == phase.name)
-        supply = found.supply()
-        try:
-            solution = solve(full.mix, supply, full.exact_budget, full.sequence.length)
-        except ShortageError as error:
-            goal = wanted(full.mix, supply, full.exact_budget)
-            most = limits(full.mix, supply)
-            where = f"phase {phase.name!r}: " if phase.name else ""
-            return Solved(phase, found, Solution(goal, goal, most, most), f"{where}{error}")
-        if not matched:
-            return Solved(phase, found, solution)
-        narrow = survey(self._pilot(pool), folder, self.engine, self.progress)
-        return _matched(phase, narrow, solution.granted / np.maximum(supply.tokens, 1))
+        Args:
+            phase: scaled.
+            earlier: thresholds of the phases before it.
+            folder: where the survey goes.
+
+        Returns:
+            What the phase draws from, the survey of all that may be drawn, and the quotas.
+
+        Raises:
+            PlanError: see `pool`, or a pilot's documents do not fill a sequence.
+        """
+        pool = self.pool(phase, earlier, folder)
+        found = survey(pool, folder, self.engine, self.progress)
+        if not self.given.match_repetition:
+            return pool, found, solve_phase(phase, found)
+        full = solve_phase(next(p for p in self.recipe.all_phases() if p.name == phase.name), found)
+        if full.shortage:
+            return pool, found, replace(full, phase=phase)
+        pool = replace(pool, pilot=float(self.given.fraction))
+        return pool, found, matched(full, phase, survey(pool, folder, self.engine, self.progress))
+
+    def draw(self, pool: Pool, solved: Solved, folder: Path) -> Drawn:
+        """Draw a phase's documents from its pool, into files of a folder."""
+        pool.write(folder / "pool.json")
+        return draw_documents(pool, solved.found, solved.solution.granted, folder, self.engine, self.progress)
 
     def _make(self, phase: Phase, folder: Path, earlier: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        if self.given.like:
-            from mixture.plan.like import follow
-
-            return follow(self, phase, folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(explain(error, folder)) from error
+        if self.given.like:
+            from mixture.plan.like import follow
+
+            return follow(self, phase, folder)
         for stale in folder.glob("*.parquet"):
             stale.unlink()
         thresholds = [tuple(Threshold.from_json(t) for t in record["thresholds"]) for record in earlier]
-        pool = self.pool(phase, thresholds, folder)
-        found = survey(pool, folder, self.engine, self.progress)
-        solved = self._quotas(phase, pool, found, folder)
+        pool, found, solved = self.solved(phase, thresholds, folder)
         if solved.shortage:
             raise ShortageError(solved.shortage)
-        pool = self._pilot(pool)
-        pool.write(folder / "pool.json")
-        drawn = draw_documents(pool, solved.found, solved.solution.granted, folder, self.engine, self.progress)
-        related = self._relations
-        cuts = self._cuts(solved, related) if related else {}
+        drawn = self.draw(pool, solved, folder)
+        related, runs = self._relations, None
+        documents = {"held_out": held_out(found), **found.fates}
         if related:
+            cuts = self._cuts(solved, related)
             drawn = lay(drawn, related, cuts, self.engine)
+            runs = {"folder": related.folder.name, "blocks": related.blocks, "cuts": cuts}
+            documents["related"] = related.record
         around = self.around(phase)
-        slices = slice_count(
-            solved.phase.exact_budget, phase.shard_tokens // phase.sequence.length * phase.sequence.length
+        records = write_slices(
+            drawn, _slicing(solved.phase, around), folder, self.engine, self.progress, self.index.documents
         )
-        layout = Layout(slices, len(around.prefix), len(around.suffix))
-        records = write_slices(drawn, layout, folder, self.engine, self.progress, self.index.documents)
         for path in (*drawn.once, *drawn.often):
             path.unlink()
-        cells = cell_rows(solved.found, solved.solution, drawn.thresholds)
-        record = assemble(records, solved.phase, around) | {
+        said = {
             "index": self.index.folder.name,
-            "runs": {"folder": related.folder.name, "blocks": related.blocks, "cuts": cuts} if related else None,
+            "runs": runs,
             "thresholds": [asdict(t) for t in drawn.thresholds],
-            "cells": cells,
-            "documents": {
-                "held_out": held_out(found),
-                **found.fates,
-                **({"related": related.record} if related else {}),
-            },
+            "cells": cell_rows(solved.found, solved.solution, drawn.thresholds),
+            "documents": documents,
         }
-        record["context"] = {"supply": as_rows(found.context, found.grid.domains), **record["context"]}
-        return write_record(folder, record)
+        return write_record(folder, assemble(records, solved.phase, around, found) | said)
 
     @functools.cached_property
     def _relations(self) -> Relations | None:
@@ -364,16 +275,7 @@ class Planner:
         return "the plan was not in the work directory"
 
 
-def _matched(phase: Phase, narrow: Survey, epochs: Shares) -> Solved:
-    """Return quotas of a pilot whose epochs in each cell are those of the full plan, but for the rounding."""
-    supply, length = narrow.supply(), phase.sequence.length
-    most = limits(phase.mix, supply)
-    ideal = np.minimum(epochs * supply.tokens, most.cells)
-    total = int(ideal.sum()) // length * length
-    if not total:
-        raise PlanError(
-            f"--scale with --match-repetition: the pilot's documents make {int(ideal.sum()):,} tokens, less than a "
-            f"sequence of {length:,}; give a larger scale"
-        )
-    quota = whole(ideal * (total / ideal.sum()), total, most.cells)
-    return Solved(replace(phase, budget=total), narrow, Solution(quota, quota, most, most))
+def _slicing(phase: Phase, around: Frame) -> Slicing:
+    """Return how a phase is laid into slices: about one a shard."""
+    shard = phase.shard_tokens // phase.sequence.length * phase.sequence.length
+    return Slicing(slice_count(phase.exact_budget, shard), len(around.prefix), len(around.suffix))

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from mixture.hashing import file_digest, fingerprint
 from mixture.index.build import Index
 from mixture.lockfile import Lock
 from mixture.plan.cells import Counts
-from mixture.plan.context import add
+from mixture.plan.context import add, as_rows
 from mixture.plan.draw import Survey
 from mixture.plan.given import Given
 from mixture.plan.pool import Threshold
-from mixture.plan.slices import merge_top, slice_file
+from mixture.plan.slices import merge_top
 from mixture.plan.solve import Solution
+from mixture.plan.stretch import read_stretch, slice_file
 from mixture.recipe import Phase, Recipe
 from mixture.storage import read_record, write_json
 from mixture.tokens.ingest import Store
@@ -39,6 +42,44 @@ _FIELDS = (
 )
 #: Beside the slices: what tasks were told, and what was consumed.
 _BESIDE = ("pool.json", "drawn.json", "seen.arrow")
+
+
+@dataclass(frozen=True)
+class PlannedPhase:
+    """One phase's stream, planned.
+
+    Attributes:
+        phase: what the recipe says.
+        folder: holds one Parquet file per slice, and the record.
+        parts: names of the parts that its rows number.
+        starts: where each slice begins in the stream, and behind the last one where that ends.
+        digest: hash of what stands where; equal digests make equal shards.
+    """
+
+    phase: Phase
+    folder: Path
+    parts: Path
+    starts: tuple[int, ...]
+    digest: str
+
+    def read(self, first: int, stop: int) -> pa.Table:
+        """Read the rows of tokens [first, stop) of the stream; see `stretch.read_stretch`."""
+        return read_stretch(self.folder, self.starts, first, stop)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe's stream, planned.
+
+    Attributes:
+        phases: one after the other.
+        lock: the lock, as written; its shards are empty until they are packed.
+        made: whether this run made any of it.
+    """
+
+    phases: tuple[PlannedPhase, ...]
+    lock: Lock
+    made: bool
 
 
 def whole_record(folder: Path) -> dict[str, Any] | None:
@@ -63,8 +104,8 @@ def held_out(found: Survey) -> dict[str, dict[str, int]]:
     return {name: {"documents": d, "tokens": t} for name, (d, t) in pairs if d}
 
 
-def assemble(records: Sequence[dict[str, Any]], phase: Phase, around: Frame) -> dict[str, Any]:
-    """Join what the slices report: where each begins, the digest of all, context and top documents."""
+def assemble(records: Sequence[dict[str, Any]], phase: Phase, around: Frame, found: Survey) -> dict[str, Any]:
+    """Join what the slices report: where each begins, the digest of all, top documents, context beside the supply's."""
     starts = [0, *itertools.accumulate(record["tokens"] for record in records)]
     context: dict[str, list[int]] = {}
     for record in records:
@@ -76,7 +117,7 @@ def assemble(records: Sequence[dict[str, Any]], phase: Phase, around: Frame) -> 
         "starts": starts,
         "prefix": list(around.prefix),
         "suffix": list(around.suffix),
-        "context": {"plan": dict(sorted(context.items()))},
+        "context": {"supply": as_rows(found.context, found.grid.domains), "plan": dict(sorted(context.items()))},
         "top": merge_top(records),
     }
 
@@ -111,6 +152,15 @@ def cell_rows(found: Survey, solution: Solution, thresholds: Sequence[Threshold]
     return rows
 
 
+def inputs_of(store: Store) -> list[dict[str, Any]]:
+    """Return what a lock says of every input file."""
+    return [
+        {"source": unit.source.name, "name": file.name, "bytes": file.size, "hash": file.digest}
+        for unit in store.units
+        for file in unit.files
+    ]
+
+
 def lock_of(
     recipe: Recipe,
     store: Store,
@@ -132,16 +182,12 @@ def lock_of(
         records: of each phase, what is written beside its slices.
     """
     utk = recipe.transforms.utk
-    marks = {"knots": asdict(knots(store.tokenizer, utk))} if utk else {}
+    marks = {"knots": knots(store.tokenizer, utk).to_json()} if utk else {}
     return Lock(
         name=recipe.name,
         recipe={"fingerprint": recipe.fingerprint, "content": recipe.what()},
         given=given.to_json(),
-        inputs=[
-            {"source": unit.source.name, "name": file.name, "bytes": file.size, "hash": file.digest}
-            for unit in store.units
-            for file in unit.files
-        ],
+        inputs=inputs_of(store),
         tokenizer={"fingerprint": store.tokenizer.fingerprint, "vocabulary": store.tokenizer.n_vocab} | marks,
         documents={
             "read": store.documents + sum(store.rejected.values()),

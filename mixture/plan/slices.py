@@ -1,12 +1,11 @@
 """From drawn documents to the stream: every copy's place, slice by slice, each slice a task and a file.
 
-A slice knows where its rows stand among themselves; where it begins in the stream is the sum of those before it. Who
-needs a stretch of the stream reads the slices that it crosses.
+A slice knows where its rows stand among themselves; where it begins in the stream is the sum of those before it.
+`plan.stretch` reads them.
 """
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import xxhash
 
 from mixture import schemas
 from mixture.engine import Engine, Progress, Task
-from mixture.errors import StoreError
 from mixture.hashing import id_array, id_words, key
 from mixture.index.rows import IndexReader
 from mixture.plan.cells import Counts, Grid
@@ -30,18 +27,19 @@ from mixture.plan.laid import LaidReader, reader_of, take_words
 from mixture.plan.order import id_ranges, place
 from mixture.plan.pool import Candidates, Pool, Threshold, appearances
 from mixture.plan.related import stream_order
+from mixture.plan.stretch import sizes, slice_file
 from mixture.storage import read_record, write_json
-from mixture.tokens.store import damaged, write_parquet
+from mixture.tokens.store import write_parquet
 
 _COLUMNS = ("source", "part", "row")
 #: Rows in a row group of a slice: who wants a short stretch of the stream reads one or two.
-GROUP_ROWS = 1 << 16
+_GROUP_ROWS = 1 << 16
 #: Documents that the report names of each domain, those with most tokens in the stream.
 _TOP = 10
 
 
 @dataclass(frozen=True)
-class Layout:
+class Slicing:
     """How the drawn documents of a phase are laid into slices.
 
     Attributes:
@@ -55,13 +53,8 @@ class Layout:
     suffix: int
 
 
-def slice_file(folder: Path, number: int) -> Path:
-    """Return the Parquet file of one slice."""
-    return folder / f"slice-{number:05d}.parquet"
-
-
 def write_slices(
-    drawn: Drawn, layout: Layout, folder: Path, engine: Engine, progress: Progress, weight: int
+    drawn: Drawn, layout: Slicing, folder: Path, engine: Engine, progress: Progress, weight: int
 ) -> list[dict[str, Any]]:
     """Write every slice; return their records in order: tokens, rows, digest, context, top documents.
 
@@ -105,24 +98,28 @@ def write_slice(pool: str, drawn: str, number: int, folder: str) -> dict[str, An
     here = Pool.read(Path(pool))
     value = read_record(Path(drawn), "thresholds", "once", "often", "layout") or {}
     thresholds = tuple(Threshold.from_json(t) for t in value["thresholds"])
-    layout = Layout(**value["layout"])
+    layout = Slicing(**value["layout"])
     files = [[Path(name) for name in value[which]] for which in ("once", "often")]
     table, top = slice_rows(here, thresholds, files, layout, number)
-    written = write_parquet(slice_file(Path(folder), number), table, group_rows=GROUP_ROWS)
-    domains = list(here.grid.domains)
+    return publish_slice(slice_file(Path(folder), number), table, here.grid.domains) | {"top": top}
+
+
+def publish_slice(path: Path, table: pa.Table, domains: Sequence[str]) -> dict[str, Any]:
+    """Write a slice's rows, `schemas.PLAN`; return its record, yet without top documents."""
+    written = write_parquet(path, table, group_rows=_GROUP_ROWS)
     codes, start, stop = own_tokens(table, domains)
     return {
-        "tokens": int(_sizes(table).sum()),
+        "tokens": int(sizes(table).sum()),
         "rows": len(table),
         "digest": digest(table, codes),
         "file": written,
         "context": as_rows(context_sums(codes, start, stop, len(domains)), domains),
-        "top": top,
+        "top": [],
     }
 
 
 def slice_rows(
-    pool: Pool, thresholds: Sequence[Threshold], files: Sequence[Sequence[Path]], layout: Layout, number: int
+    pool: Pool, thresholds: Sequence[Threshold], files: Sequence[Sequence[Path]], layout: Slicing, number: int
 ) -> tuple[pa.Table, list[dict[str, Any]]]:
     """Return one slice's rows in stream order, positions counted from its start, and its top documents.
 
@@ -148,7 +145,7 @@ def slice_rows(
     places, path, copies_of = (schemas.numbers(joined[name]) for name in ("place", "path", "copy"))
     order = stream_order(places, path, *id_words(joined["doc_id"]), copies_of)
     laid = joined.take(schemas.column(order)).drop_columns(["place", "path"])
-    size = schemas.numbers(laid["doc_stop"]) - schemas.numbers(laid["doc_start"])
+    size = sizes(laid)
     laid = laid.add_column(0, "position", schemas.column(np.cumsum(size) - size))
     return laid.select(schemas.PLAN.names).cast(schemas.PLAN), _heaviest(top)
 
@@ -162,7 +159,7 @@ def _copy_rows(
     pool: Pool,
     reader: IndexReader | LaidReader,
     thresholds: Sequence[Threshold],
-    layout: Layout,
+    layout: Slicing,
     number: int,
     copy: int,
 ) -> Iterator[tuple[pa.Table, list[dict[str, Any]]]]:
@@ -179,7 +176,7 @@ def _copy_rows(
             yield _table(found, np.flatnonzero(here), size, copy, pool, layout), _top(found, newest, total, times, pool)
 
 
-def _table(found: Candidates, chosen: Counts, size: Counts, copy: int, pool: Pool, layout: Layout) -> pa.Table:
+def _table(found: Candidates, chosen: Counts, size: Counts, copy: int, pool: Pool, layout: Slicing) -> pa.Table:
     rows, size = found.rows.take(chosen), size[chosen]
     count = len(rows)
     keys = np.array([key(0, f"domain {name}") for name in pool.grid.domains], np.uint64)
@@ -238,10 +235,6 @@ def merge_top(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return _heaviest([row for record in records for row in record["top"]])
 
 
-def _sizes(table: pa.Table) -> Counts:
-    return schemas.numbers(table["doc_stop"]) - schemas.numbers(table["doc_start"])  # type: ignore[no-any-return]
-
-
 def own_tokens(table: pa.Table, domains: Sequence[str]) -> tuple[Counts, Counts, Counts]:
     """Return each row's domain number and where its own tokens begin and end in the document."""
     coded = table["domain"].unify_dictionaries().combine_chunks()
@@ -263,57 +256,8 @@ def digest(table: pa.Table, codes: Counts) -> str:
     return str(state.hexdigest())
 
 
-def read_stretch(folder: Path, starts: Sequence[int], first: int, stop: int, *, whole: bool = False) -> pa.Table:
-    """Read the rows of tokens [first, stop) of the stream, `schemas.PLAN`.
-
-    Args:
-        folder: the plan's.
-        starts: where each slice begins in the stream, and behind the last one where that ends.
-        first: position of the first token.
-        stop: past the last.
-        whole: documents that begin in the stretch, whole; else they are split at both its ends.
-
-    Raises:
-        StoreError: the plan is gone or damaged.
-    """
-    low = int(np.searchsorted(starts, first, "right")) - 1
-    high = int(np.searchsorted(starts, stop, "left"))
-    tables = []
-    for number in range(low, high):
-        table = _read_between(slice_file(folder, number), first - starts[number], stop - starts[number])
-        position = schemas.numbers(table["position"]) + starts[number]
-        size = _sizes(table)
-        inside = np.flatnonzero((position < stop) & ((position >= first) if whole else (position + size > first)))
-        table, position, size = table.take(schemas.column(inside)), position[inside], size[inside]
-        begin, end = position, position + size
-        if not whole:
-            begin, end = np.maximum(begin, first), np.minimum(end, stop)
-        opens = schemas.numbers(table["doc_start"])
-        for name, values in (
-            ("position", begin),
-            ("doc_start", opens + begin - position),
-            ("doc_stop", opens + end - position),
-        ):
-            table = table.set_column(table.schema.get_field_index(name), name, schemas.column(values))
-        tables.append(table.cast(schemas.PLAN))
-    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
-
-
-def _read_between(path: Path, first: int, stop: int) -> pa.Table:
-    """Read the row groups of a slice that hold its tokens [first, stop)."""
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            facts = file.metadata
-            every = [facts.row_group(group).column(0).statistics for group in range(facts.num_row_groups)]
-            begins = [found.min for found in every if found is not None and found.has_min_max]
-            low = max(0, bisect.bisect_right(begins, first) - 1)
-            return file.read_row_groups(list(range(low, max(low, bisect.bisect_left(begins, stop)))))
-    except (pa.ArrowException, OSError) as error:
-        raise StoreError(damaged(path, error)) from error
-
-
 def grid_tokens(table: pa.Table, grid: Grid) -> Counts:
     """Sum a slice's tokens by cell, shape (cells,)."""
     codes, _, _ = own_tokens(table, grid.domains)
     cell = grid.cell(codes, schemas.numbers(table["doc_length"]))
-    return np.bincount(cell, _sizes(table), grid.size).astype(np.int64)
+    return np.bincount(cell, sizes(table), grid.size).astype(np.int64)

@@ -19,7 +19,7 @@ from mixture.lockfile import Lock
 from mixture.pack import Pieces
 from mixture.pack.facts import Facts, measure
 from mixture.pack.layout import Knots, Layout, Rules, lay
-from mixture.plan.slices import read_stretch
+from mixture.plan.stretch import read_stretch, sizes
 from mixture.recipe.packing import Packing, Transforms
 
 
@@ -89,8 +89,7 @@ def read_window(
         StoreError: the plan is gone or damaged.
     """
     table = read_stretch(folder, starts, *stretch, whole=rules.packer.whole)
-    sizes = schemas.numbers(table["doc_stop"]) - schemas.numbers(table["doc_start"])
-    return table, lay(sizes, rules, number)
+    return table, lay(sizes(table), rules, number)
 
 
 def piece_facts(table: pa.Table, pieces: Pieces, around: Sequence[int], length: int) -> Facts:

@@ -13,6 +13,7 @@ nor file formats enter its fingerprint.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -53,6 +54,10 @@ class Buckets(Part):
     def of(self, domain: str) -> Edges:
         """Return a domain's edges."""
         return self.domains.get(domain, self.default)
+
+    def number(self, domain: str, tokens: int) -> int:
+        """Return the bucket of a document of so many own tokens: its place in `bucket_names`."""
+        return bisect.bisect_right(self.of(domain), tokens)
 
 
 class HoldOut(Part):
@@ -110,11 +115,6 @@ class Phase:
     def shard_sequences(self) -> int:
         """Sequences in every shard but the last, as long as none is padded."""
         return self.shard_tokens // self.sequence.length // self.batch * self.batch
-
-    @property
-    def shard_count(self) -> int:
-        """Number of shards."""
-        return -(-self.sequences // self.shard_sequences)
 
 
 class PhaseRule(Part):

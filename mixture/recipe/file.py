@@ -13,6 +13,14 @@ from mixture.errors import RecipeError, nearest
 from mixture.recipe import Recipe
 
 _TYPES = ("constrained-float", "constrained-str", "float", "int", "str")
+#: How the lock of a recipe ends, a pilot's too.
+_LOCK = re.compile(r"(\.scale-[0-9.-]+(-matched)?)?\.lock\.json$")
+#: Words of the library that checks, and what they are in a recipe.
+_OURS = {
+    "a valid tuple": "a list in brackets",
+    r"a valid dictionary or instance of \w+": "a mapping of keys to values",
+    r"tuple should have (.*) after validation": r"the list should have \1",
+}
 #: Where each key and value of the file stands.
 Lines = dict[tuple[str | int, ...], int]
 
@@ -23,6 +31,8 @@ def load(path: Path) -> Recipe:
     Raises:
         RecipeError: missing, not YAML, or not a recipe; names the line, the field, the value and what is allowed.
     """
+    if _LOCK.search(path.name):
+        raise RecipeError(f"{path}: a lock; name its recipe, {path.with_name(_LOCK.sub('.yaml', path.name))}")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -98,7 +108,9 @@ def _sentence(error: ValidationError, lines: Lines, where: str) -> str:
     # Names of types, where several are allowed, are none of the user's.
     loc = tuple(part for part in first["loc"] if not (isinstance(part, str) and ("[" in part or part in _TYPES)))
     kind, value = first["type"], first["input"]
-    message = first["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list in brackets")
+    message = first["msg"].removeprefix("Value error, ")
+    for words, ours in _OURS.items():
+        message = re.sub(words, ours, message)
     # A check over several fields names the one to mend at the start of its message.
     named = re.match(r"([\w.]+): ", message)
     if named and (*loc, *named[1].split(".")) in lines:

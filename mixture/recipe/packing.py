@@ -117,7 +117,11 @@ class Transforms(Part):
 
 def check(packing: Packing, transforms: Transforms, length: int, align: int) -> str:
     """Return why a packing and transforms do not go with each other or with a sequence; nothing where they do."""
-    packings = _against_vsl(packing, length, align) if packing.kind == "vsl" else _against_short(packing, length, align)
+    packings = (
+        _against_vsl(packing, length, align)
+        if packing.kind == "vsl"
+        else _against_short(packing, transforms, length, align)
+    )
     return next(itertools.chain(_against_transforms(packing, transforms, length, align), packings), "")
 
 
@@ -129,13 +133,15 @@ def _against_transforms(packing: Packing, transforms: Transforms, length: int, a
         yield f"transforms.{cuts}: it cuts pieces, and packing vsl wants them whole; use another packing"
     if cuts and align > 1:
         yield f"transforms.{cuts}: it cuts documents anywhere, and sequence.align {align} asks where; give one of them"
-    if transforms.utk is not None and transforms.utk.room >= length:
-        yield f"transforms.utk.room: {transforms.utk.room:,} is not below sequence.length {length:,}"
+    if transforms.utk is not None and transforms.utk.room > length // 2:
+        yield f"transforms.utk.room: {transforms.utk.room:,} is above half of sequence.length {length:,}"
 
 
-def _against_short(packing: Packing, length: int, align: int) -> Iterator[str]:
-    if packing.short is not None and packing.short >= length:
-        yield f"packing.short: {packing.short:,} is not below sequence.length {length:,}"
+def _against_short(packing: Packing, transforms: Transforms, length: int, align: int) -> Iterator[str]:
+    room = transforms.utk.room if transforms.utk else 0
+    if packing.short is not None and packing.short >= length - room:
+        less = f" less transforms.utk.room {room:,}" if room else ""
+        yield f"packing.short: {packing.short:,} is not below sequence.length {length:,}{less}"
     if packing.short is not None and packing.short % align:
         yield f"packing.short: {packing.short:,} is not a multiple of sequence.align {align:,}"
 

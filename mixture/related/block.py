@@ -21,15 +21,13 @@ import pyarrow as pa
 import xxhash
 
 from mixture import schemas
-from mixture.errors import StoreError
 from mixture.hashing import U64, draw, id_array
 from mixture.index.rows import IndexReader
 from mixture.related import terms, walk
 from mixture.related.terms import Ints, Terms
 from mixture.related.vectors import ByVectors, as_vectors, read_vectors
-from mixture.storage import read_json, read_record, write_json
-from mixture.tokens.ingest import part_path
-from mixture.tokens.store import damaged, open_part, write_parquet
+from mixture.storage import read_record, write_json
+from mixture.tokens.store import open_part, part_names, part_path, write_parquet
 
 #: Related documents, Parquet, one file for each block.
 RELATED = pa.schema(
@@ -205,9 +203,7 @@ def document_terms(here: Source, part: Ints, row: Ints) -> Terms:
     Raises:
         StoreError: a part is missing or damaged.
     """
-    names = read_json(Path(here.parts))
-    if not isinstance(names, list):
-        raise StoreError(damaged(Path(here.parts), ValueError("no list of names")))
+    names = part_names(Path(here.parts))
     order = np.lexsort([row, part])
     edges = np.flatnonzero(np.diff(part[order], prepend=-1, append=-1))
     parts = [order[a:b] for a, b in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)]

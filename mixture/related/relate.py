@@ -21,10 +21,11 @@ from mixture.engine import Engine, Progress, Task
 from mixture.errors import PlanError, StoreError, nearest
 from mixture.hashing import fingerprint
 from mixture.index.build import Index
+from mixture.patterns import expand
 from mixture.recipe import Recipe
 from mixture.recipe.packing import Related
 from mixture.related.block import Source, record_path
-from mixture.storage import expand, read_record, write_json
+from mixture.storage import read_record, write_json
 from mixture.tokens.ingest import Store
 from mixture.tokens.inputs import content_hashes
 from mixture.tokens.store import damaged
@@ -55,10 +56,6 @@ class Relations:
     tokens: dict[str, int]
     record: dict[str, Any]
     made: bool
-
-    def file(self, domain: str, block: int) -> Path:
-        """Return the file of one block."""
-        return block_file(self.folder, self.domains.index(domain), block)
 
 
 def block_file(folder: Path, domain: int, block: int) -> Path:

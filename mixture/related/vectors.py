@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mixture import schemas
 from mixture.errors import InputError, StoreError
@@ -34,6 +35,7 @@ _AT_ONCE = 1 << 10
 #: Steps of a row's length; fewer where rows have more than 1,040 dimensions.
 _STEPS = 127
 _EXACT = 1 << 24
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
 def read_vectors(paths: Sequence[Path], column: str, hi: U64, lo: U64) -> npt.NDArray[np.float64]:
@@ -101,17 +103,33 @@ def as_vectors(column: pa.Array, name: str) -> tuple[Ints, npt.NDArray[np.float6
         InputError: it holds something else, or vectors of several lengths; `name` says where.
     """
     rows = np.flatnonzero(schemas.numbers(column.is_valid().cast(pa.uint8())))
+    if not len(rows):
+        return rows, np.empty((0, 0))
     try:
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            # The corpus reader carries nested values as their JSON text.
-            return rows, np.array([orjson.loads(v.as_py()) for v in column if v.is_valid], np.float64).reshape(
-                len(rows), -1
-            )
-        flat = schemas.numbers(column.drop_null().flatten().cast(pa.float64()))
-        return rows, flat.reshape(len(rows), -1) if len(rows) else np.empty((0, 0))
-    except (ValueError, TypeError, AttributeError, pa.ArrowException) as error:
+        values = _values(column.drop_null())
+    except (ValueError, TypeError, pa.ArrowException) as error:
         cause = " ".join(str(error).split())
         raise InputError(f"{name} holds no vectors of one length ({cause}); give lists of as many numbers") from error
+    if values.ndim != 2 or not values.shape[1]:
+        raise InputError(f"{name} holds lists without numbers, or numbers alone; give a list of numbers, or null")
+    return rows, values
+
+
+def _values(column: pa.Array) -> npt.NDArray[np.float64]:
+    """Return a column without nulls as numbers, shape (rows, dimensions).
+
+    Raises:
+        ValueError: it holds something else, or lists of several lengths.
+    """
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        # The corpus reader carries nested values as their JSON text.
+        return np.array([orjson.loads(text) for text in column.to_pylist()], np.float64)
+    if not any(kind(column.type) for kind in _LISTS):
+        raise ValueError(f"its type is {column.type}")
+    sizes = np.unique(schemas.numbers(pc.list_value_length(column)))
+    if len(sizes) > 1:
+        raise ValueError(f"they have {sizes[0]:,} to {sizes[-1]:,} numbers")
+    return schemas.numbers(column.flatten().cast(pa.float64())).reshape(len(column), int(sizes[0]))
 
 
 class ByVectors:

@@ -36,6 +36,7 @@ def lock_facts(lock: Lock) -> RenderableType:
         "filtered": f"{documents['filtered']:,} by the recipe's SQL" if documents["filtered"] else "",
         "held out": _held_out(documents["held_out"]),
         **_contaminated(documents),
+        "related": _related(documents.get("related")),
         **_given(lock.given),
     }
     for phase in lock.phases:
@@ -101,6 +102,14 @@ def _contaminated(documents: dict[str, Any]) -> dict[str, str]:
                 f"{count:,} documents of {short(held)} tokens share {score['ngram']} tokens in a row with {against}"
             )
     return found
+
+
+def _related(found: dict[str, Any] | None) -> str:
+    if not found:
+        return ""
+    by = f"by {found['by']}" + (f" ({found['column']})" if "column" in found else "")
+    alone = f"; {found['without']:,} of {found['documents']:,} documents have nothing to be related by"
+    return by + (alone if found["without"] else "")
 
 
 def _not_drawn(phase: dict[str, Any]) -> str:

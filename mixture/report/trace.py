@@ -12,6 +12,12 @@ from rich.text import Text
 #: Rows of a list that people are shown; `--json` has all.
 _MOST = 40
 _DIGITS = 16
+#: A text's control characters must not reach a terminal: pictures of them do (␛), but for line ends and tabs.
+_SEEN = (
+    {n: 0x2400 + n for n in range(32) if chr(n) not in "\t\n\r"}
+    | {0x7F: 0x2421}
+    | dict.fromkeys(range(0x80, 0xA0), "�")
+)
 
 
 def sequence(answer: dict[str, Any]) -> list[RenderableType]:
@@ -48,9 +54,10 @@ def token(answer: dict[str, Any]) -> list[RenderableType]:
 
 
 def _excerpt(text: dict[str, Any]) -> Text:
-    whole = Text(f"…{text['before']}")
-    whole.append(f"⟦{text['token']}⟧", "bold reverse")
-    return whole.append(f"{text['after']}…")
+    before, token, after = (str(text[name]).translate(_SEEN) for name in ("before", "token", "after"))
+    whole = Text(f"…{before}")
+    whole.append(f"⟦{token}⟧", "bold reverse")
+    return whole.append(f"{after}…")
 
 
 def step(answer: dict[str, Any]) -> list[RenderableType]:
@@ -109,7 +116,8 @@ def _copies(phase: dict[str, Any]) -> list[RenderableType]:
     columns = ("copy", "domain", "sequence", *(["step"] if steps else []), "places", "tokens of the document")
     copies = "one copy" if len(phase["copies"]) == 1 else f"{len(phase['copies'])} copies"
     title = f"{copies}, in {len(rows):,} stretches of sequences{_phase(phase)}"
-    told: list[RenderableType] = [f"{row['why']}{_phase(phase)} ({row['domain']})" for row in phase["not_drawn"]]
+    where = f"phase {phase['phase']}: " if phase["phase"] else ""
+    told: list[RenderableType] = [f"{where}{row['why']} ({row['domain']})" for row in phase["not_drawn"]]
     return ([_table(title, columns, rows)] if rows else []) + told
 
 

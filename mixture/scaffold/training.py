@@ -9,8 +9,9 @@ from pathlib import Path
 from mixture import corpus
 from mixture.corpus.documents import InputFile, Reading
 from mixture.errors import InputError
+from mixture.patterns import expand
 from mixture.scaffold.sources import NamedPaths
-from mixture.storage import expand, explain
+from mixture.storage import explain
 from mixture.tokens.training import train_sentencepiece
 
 

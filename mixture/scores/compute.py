@@ -28,14 +28,15 @@ from mixture import schemas
 from mixture.corpus.documents import InputFile
 from mixture.engine import Engine, Progress, Task
 from mixture.errors import InputError, RecipeError, nearest, some
-from mixture.hashing import document_ids, fingerprint, id_words
+from mixture.hashing import document_ids, fingerprint, id_column, id_words
+from mixture.patterns import expand, locate
 from mixture.recipe import Recipe
 from mixture.recipe.sources import Measure, Score
 from mixture.scores import perplexity
 from mixture.scores.contamination import Searched
 from mixture.scores.definitions import DEFINITIONS
 from mixture.scores.tables import ScoreTable
-from mixture.storage import expand, locate, read_record, write_json
+from mixture.storage import read_record, write_json
 from mixture.tokens import rejects
 from mixture.tokens.inputs import Unit, content_hashes, reading
 from mixture.tokens.shares import pieces, read_reading, readers, unit_chunks, write_reading
@@ -263,7 +264,7 @@ def _store(columns: Sequence[_Column], unit: str, index: int, texts: Sequence[pa
         return
     documents = [piece for text in texts for piece in _documents(text)]
     ids = document_ids(documents)
-    doc_id = pa.FixedSizeBinaryArray.from_buffers(schemas.DOC_ID, len(documents), [None, pa.py_buffer(ids)])
+    doc_id = id_column(ids)
     hi, lo = id_words(doc_id)
     order = np.lexsort((lo, hi))
     # Equal texts are scored once.

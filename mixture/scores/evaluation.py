@@ -22,10 +22,11 @@ from mixture.corpus.documents import InputFile, Reading
 from mixture.engine import Engine, Progress
 from mixture.errors import InputError, StoreError, some
 from mixture.hashing import file_digest
+from mixture.patterns import expand
 from mixture.recipe import Recipe
 from mixture.recipe.sources import NGRAM, Score
 from mixture.scores.ngrams import I64, Wanted, gather, least_whole
-from mixture.storage import expand, publish, read_record, write_json
+from mixture.storage import publish, read_record, write_json
 from mixture.tokens.inputs import content_hashes
 from mixture.tokens.store import damaged
 from mixture.tokens.tokenizer import Tokenizer

@@ -1,1 +1,1 @@
-"""Shards: the written stream. One place copies tokens; one place checks what came of it."""
+"""Shards: the written stream. One place copies tokens, one place reads them back."""

@@ -16,10 +16,11 @@ from mixture.lockfile import Lock
 from mixture.pack.facts import Facts
 from mixture.plan.context import add
 from mixture.plan.given import label
-from mixture.plan.make import Plan
+from mixture.plan.records import Plan
 from mixture.plan.window import rules, windows
-from mixture.recipe import Recipe, bucket_names
-from mixture.shards.write import Geometry, record_path
+from mixture.recipe import Recipe
+from mixture.shards.record import cells_of, record_path
+from mixture.shards.write import Geometry
 from mixture.storage import read_json, read_record
 from mixture.tokens.ingest import Store
 from mixture.workspace import Workspace
@@ -52,7 +53,9 @@ def geometry(recipe: Recipe, lock: Lock, phase: int) -> Geometry:
 
 def stream_key(lock: Lock, phase: int) -> str:
     """Return 32 hex digits that name what stands in a phase's shards: the plan, and how it is laid out."""
-    return fingerprint([lock.phases[phase]["stream"]["digest"], rules(lock, phase).to_json()])
+    # Another vocabulary may cut every document into as many tokens, and they are others.
+    tokens = [lock.tokenizer["fingerprint"], lock.phases[phase]["stream"]["digest"]]
+    return fingerprint([tokens, rules(lock, phase).to_json()])
 
 
 def shard_name(number: int, count: int) -> str:
@@ -150,13 +153,10 @@ def _is_whole(shard: Path, key: str) -> bool:
 
 def _completed(recipe: Recipe, phase: dict[str, Any], records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return a phase of the lock with its shards, and what they hold of each cell."""
-    written: dict[tuple[str, str], int] = {}
+    written = cells_of((record["cells"] for record in records), recipe.buckets)
     context: dict[str, list[int]] = {}
     for record in records:
         context = add(context, record["context"])
-        for domain, tokens in record["cells"].items():
-            for bucket, count in zip(bucket_names(recipe.buckets.of(domain)), tokens, strict=True):
-                written[domain, bucket] = written.get((domain, bucket), 0) + count
     cells = [cell | {"written": written.get((cell["domain"], cell["bucket"]), 0)} for cell in phase["cells"]]
     for cell in cells:
         if cell["written"] != cell["granted"]:

@@ -23,13 +23,15 @@ from mixture import schemas
 from mixture.errors import LockError, StoreError
 from mixture.hashing import file_digest
 from mixture.lockfile import Lock
+from mixture.pack.runs import covered
 from mixture.storage import explain
 
 Ints = npt.NDArray[np.int64]
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 Flags = npt.NDArray[np.bool_]
 
-_REMEDY = "remove it and run `mixture pack` to write it again"
+#: What to do about a damaged shard.
+REMEDY = "remove it and run `mixture pack` to write it again"
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,18 @@ class OpenShard:
 
         Args:
             number: counted from 0 in this shard.
+
+        Raises:
+            StoreError: the shard is damaged.
         """
         which = int(np.searchsorted(self.firsts, number, side="right")) - 1
         batch = self.batches[which].slice(number - int(self.firsts[which]), 1)
+        try:
+            # Nobody has hashed the shard: Arrow ends the process where an offset leads out of the file.
+            batch.validate()
+            batch.column("spans").flatten().field("domain").validate(full=True)
+        except pa.ArrowException as error:
+            raise StoreError(_damaged(self.path, error)) from error
         marks = schemas.numbers(batch.column("marks").flatten()) if self.marked else np.empty(0)
         return Row(tokens_of(batch)[0], batch.column("spans").flatten(), marks.astype(np.int64))
 
@@ -114,9 +125,22 @@ class Spans:
         """Return how many each row has, shape (rows,)."""
         return np.diff(self.borders)
 
+    @property
+    def row(self) -> Ints:
+        """Row of each, shape (m,)."""
+        return np.repeat(np.arange(len(self.borders) - 1), self.per_row())
+
     def position(self, length: int) -> Ints:
         """Return where each starts among the tokens of all rows, end to end, shape (m,)."""
-        return np.repeat(np.arange(len(self.borders) - 1) * length, self.per_row()) + self.start
+        return self.row * length + self.start
+
+    def real(self, length: int) -> Flags:
+        """Return which places they cover, shape (rows, length); they must not overlap."""
+        rows, size = len(self.borders) - 1, self.stop - self.start
+        if int(size.sum()) == rows * length:
+            return np.ones((rows, length), np.bool_)
+        begin = self.position(length)
+        return covered(begin, begin + size, rows * length).reshape(rows, length)
 
     def numbers(self, name: str) -> Ints:
         """Return one of the columns of integers, shape (m,)."""
@@ -128,11 +152,15 @@ class Spans:
         text = column.buffers()[1].slice(16 * column.offset, 16 * len(column)).to_pybytes().hex()
         return [text[at : at + 32] for at in range(0, len(text), 32)]
 
+    def coded_domains(self) -> tuple[Ints, list[str]]:
+        """Return the number of each document's domain, shape (m,), and the domains' names."""
+        coded = self.columns.field("domain").dictionary_encode()
+        return schemas.numbers(coded.indices).astype(np.int64), coded.dictionary.to_pylist()
+
     def domains(self) -> list[str]:
         """Return the documents' domains."""
-        coded = self.columns.field("domain").dictionary_encode()
-        names = coded.dictionary.to_pylist()
-        return [names[code] for code in schemas.numbers(coded.indices).tolist()]
+        codes, names = self.coded_domains()
+        return [names[code] for code in codes.tolist()]
 
 
 def tokens_of(batch: pa.RecordBatch) -> Tokens:
@@ -143,25 +171,14 @@ def tokens_of(batch: pa.RecordBatch) -> Tokens:
 
 def spans_of(batch: pa.RecordBatch) -> Spans:
     """Return a batch's spans."""
-    lists = batch.column("spans")
-    columns = lists.flatten()
-    offsets = schemas.numbers(lists.offsets).astype(np.int64)
+    borders, columns = schemas.lists(batch.column("spans"))
     start, stop = (schemas.numbers(columns.field(name)).astype(np.int64) for name in ("start", "stop"))
-    return Spans(offsets - offsets[0], start, stop, columns)
+    return Spans(borders, start, stop, columns)
 
 
 def real_of(batch: pa.RecordBatch) -> Flags:
     """Return which places hold real tokens, shape (rows, length)."""
-    length, spans = batch.column("input_ids").type.list_size, spans_of(batch)
-    size = spans.stop - spans.start
-    if int(size.sum()) == len(batch) * length:
-        return np.ones((len(batch), length), np.bool_)
-    begin = spans.position(length)
-    steps = np.zeros(len(batch) * length + 1, np.int8)
-    # No two spans begin, or end, at one place.
-    steps[begin] += 1
-    steps[begin + size] -= 1
-    return np.cumsum(steps[:-1], dtype=np.int8).astype(np.bool_).reshape(len(batch), length)
+    return spans_of(batch).real(batch.column("input_ids").type.list_size)
 
 
 def open_shard(path: Path, facts: dict[str, Any]) -> OpenShard:
@@ -175,21 +192,46 @@ def open_shard(path: Path, facts: dict[str, Any]) -> OpenShard:
         StoreError: missing, cut short, no shard, or other than the lock says.
     """
     _check_size(path, facts)
+    shard = map_shard(path)
+    if len(shard) != facts["sequences"]:
+        raise StoreError(f"{path}: {len(shard):,} sequences, the lock says {facts['sequences']:,}; {REMEDY}")
+    return shard
+
+
+def map_shard(path: Path) -> OpenShard:
+    """Map a shard as it lies there, whatever its lock says.
+
+    Raises:
+        StoreError: not an Arrow file, or no shard.
+    """
     try:
         # The file is closed at the end of the block, so hundreds of shards are no hundreds of open files; what the
         # batches point into stays mapped as long as they live.
         with pa.memory_map(str(path)) as mapped, pa.ipc.open_file(mapped) as reader:
             schema = reader.schema
             batches = tuple(reader.get_batch(number) for number in range(reader.num_record_batches))
+        for batch in batches:
+            batch.validate()
     except (pa.ArrowException, OSError) as error:
-        cause = " ".join(str(error).split()).rstrip(". ")
-        raise StoreError(f"{path}: damaged, no Arrow file ({cause}); {_REMEDY}") from error
-    if "input_ids" not in schema.names or "spans" not in schema.names:
-        raise StoreError(f"{path}: no shard, its columns are {', '.join(schema.names)}; {_REMEDY}")
+        raise StoreError(_damaged(path, error)) from error
+    if not _is_shard(schema):
+        columns = ", ".join(f"{field.name} {field.type}" for field in schema)
+        raise StoreError(f"{path}: no shard, its columns are {' '.join(columns.split())}; {REMEDY}")
     firsts = np.concatenate([[0], np.cumsum([len(batch) for batch in batches], dtype=np.int64)]).astype(np.int64)
-    if firsts[-1] != facts["sequences"]:
-        raise StoreError(f"{path}: {firsts[-1]:,} sequences, the lock says {facts['sequences']:,}; {_REMEDY}")
     return OpenShard(path, schema, batches, firsts)
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    return f"{path}: damaged, no Arrow file ({' '.join(str(error).split()).rstrip('. ')}); {REMEDY}"
+
+
+def _is_shard(schema: pa.Schema) -> bool:
+    """Say whether columns are those of `schemas.shard`."""
+    ids = schema.field("input_ids").type if "input_ids" in schema.names else None
+    if ids is None or not pa.types.is_fixed_size_list(ids):
+        return False
+    marks = "marks" in schema.names
+    return bool(schema.equals(schemas.shard(ids.value_type, ids.list_size, prefix=0, suffix=0, marks=marks)))
 
 
 def check_shard(path: Path, facts: dict[str, Any]) -> None:
@@ -204,7 +246,7 @@ def check_shard(path: Path, facts: dict[str, Any]) -> None:
     except OSError as error:
         raise StoreError(explain(error, path)) from error
     if found != facts["hash"]:
-        raise StoreError(f"{path}: damaged, its hash is {found}, the lock says {facts['hash']}; {_REMEDY}")
+        raise StoreError(f"{path}: damaged, its hash is {found}, the lock says {facts['hash']}; {REMEDY}")
 
 
 def _check_size(path: Path, facts: dict[str, Any]) -> None:
@@ -215,7 +257,7 @@ def _check_size(path: Path, facts: dict[str, Any]) -> None:
     except OSError as error:
         raise StoreError(explain(error, path)) from error
     if size != facts["size"]:
-        raise StoreError(f"{path}: {size:,} bytes, the lock says {facts['size']:,}; {_REMEDY}")
+        raise StoreError(f"{path}: {size:,} bytes, the lock says {facts['size']:,}; {REMEDY}")
 
 
 class Shards:

@@ -10,6 +10,7 @@ of every row, so that damage is found by row and not only by file.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,20 +18,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import xxhash
 
 from mixture import schemas
-from mixture.errors import StoreError
 from mixture.hashing import id_array, id_words
 from mixture.pack import Ints, Marks, Pieces
-from mixture.pack.layout import Rules
-from mixture.plan.cells import Grid
+from mixture.pack.layout import Layout, Rules
 from mixture.plan.context import as_rows, context_sums
 from mixture.plan.window import piece_facts, read_window
 from mixture.recipe import Buckets
-from mixture.storage import publish, read_json, write_json
-from mixture.tokens.ingest import part_path
-from mixture.tokens.store import OpenPart, Tokens, damaged, open_part
+from mixture.shards.record import hash_rows, record_path, sum_cells
+from mixture.storage import publish, write_json
+from mixture.tokens.store import OpenPart, Tokens, open_part, part_names, part_path
 
 #: Tokens in a record batch, about: 16 to 32 MB.
 _BATCH_TOKENS = 8 << 20
@@ -147,29 +145,18 @@ def write_shard(
     number, first, stop = window
     table, layout = read_window(Path(plan), starts, (first, stop), how.rules, number)
     rows, around = ShardRows.of(table), (len(how.prefix), len(how.suffix))
-    names = _part_names(Path(parts))
+    names = part_names(Path(parts))
     opened = [open_part(part_path(Path(store), names[number])) for number in rows.parts]
-    own_starts = _document_starts(rows, opened)
-    sequences = layout.sequences
-    per_batch = max(1, _BATCH_TOKENS // how.length)
-    # One room for the tokens of all batches: fresh pages cost as much as filling them.
-    room: Tokens = np.empty(min(per_batch, sequences) * how.length, how.token.to_pandas_dtype())
     row_hashes: list[str] = []
     path = Path(target)
     with publish(path) as out, pa.ipc.new_file(pa.PythonFile(out, "w"), how.schema) as writer:
-        for low in range(0, sequences, per_batch):
-            high = min(low + per_batch, sequences)
-            pieces, marks = layout.pieces.of_sequences(low, high), layout.marks.of_sequences(low, high)
-            tokens = room[: (high - low) * how.length]
-            _copy(rows, opened, own_starts, pieces, tokens, how)
-            tokens[marks.sequence * how.length + marks.start] = marks.token
-            batch = _batch(rows, pieces, marks, tokens, high - low, how)
+        for batch in _batches(rows, opened, layout, how):
             writer.write_batch(batch)
             row_hashes += hash_rows(batch)
     record = {
         "shard": path.name,
         "stream": stream,
-        "sequences": sequences,
+        "sequences": layout.sequences,
         "tokens": int(layout.packed.size.sum()),
         "size": out.size,
         "hash": out.digest,
@@ -182,16 +169,19 @@ def write_shard(
     return {name: value for name, value in record.items() if name != "rows"}
 
 
-def _part_names(path: Path) -> list[str]:
-    names = read_json(path)
-    if not isinstance(names, list):
-        raise StoreError(damaged(path, ValueError("no list of names")))
-    return names
-
-
-def record_path(shard: Path) -> Path:
-    """Return where a shard's record lies."""
-    return shard.with_suffix(".json")
+def _batches(rows: ShardRows, parts: list[OpenPart], layout: Layout, how: Geometry) -> Iterator[pa.RecordBatch]:
+    """Yield a shard's sequences, some at once; the tokens are lent until the next."""
+    starts = _document_starts(rows, parts)
+    per_batch = max(1, _BATCH_TOKENS // how.length)
+    # One room for the tokens of all batches: fresh pages cost as much as filling them.
+    room: Tokens = np.empty(min(per_batch, layout.sequences) * how.length, how.token.to_pandas_dtype())
+    for low in range(0, layout.sequences, per_batch):
+        high = min(low + per_batch, layout.sequences)
+        pieces, marks = layout.pieces.of_sequences(low, high), layout.marks.of_sequences(low, high)
+        tokens = room[: (high - low) * how.length]
+        _copy(rows, parts, starts, pieces, tokens, how)
+        tokens[marks.sequence * how.length + marks.start] = marks.token
+        yield _batch(rows, pieces, marks, tokens, high - low, how)
 
 
 def _copy(rows: ShardRows, parts: list[OpenPart], starts: Ints, pieces: Pieces, out: Tokens, how: Geometry) -> None:
@@ -251,37 +241,6 @@ def _batch(
     return pa.record_batch(columns, schema=schema)
 
 
-def hash_rows(batch: pa.RecordBatch) -> list[str]:
-    """Return a 64-bit XXH3 of each row's tokens, spans and marks, 16 hex digits each."""
-    ids = batch.column("input_ids")
-    length = ids.type.list_size
-    tokens = schemas.numbers(ids.flatten()).reshape(len(batch), length)
-    lists = batch.column("spans")
-    spans = lists.flatten()
-    numbers = [
-        schemas.numbers(spans.field(name)).astype("<i8")
-        for name in ("start", "stop", "doc_offset", "doc_length", "copy")
-    ]
-    hi, lo = id_words(spans.field("doc_id"))
-    # A domain enters by the hash of its name.
-    coded = spans.field("domain").dictionary_encode()
-    names = np.array([xxhash.xxh3_64_intdigest(name.encode()) for name in coded.dictionary.to_pylist()], np.uint64)
-    domain = names[schemas.numbers(coded.indices)] if len(names) else np.empty(0, np.uint64)
-    packed = np.stack([*numbers, *(words.view("<i8") for words in (hi, lo, domain))], axis=1)
-    borders = schemas.numbers(lists.offsets) - lists.offsets[0].as_py()
-    marked = batch.column("marks") if "marks" in batch.schema.names else None
-    marks = None if marked is None else schemas.numbers(marked.flatten()).astype("<i8")
-    marks_at = None if marked is None else schemas.numbers(marked.offsets) - marked.offsets[0].as_py()
-    hashes = []
-    for row in range(len(batch)):
-        state = xxhash.xxh3_64(tokens[row])
-        state.update(packed[borders[row] : borders[row + 1]].tobytes())
-        if marks is not None and marks_at is not None:
-            state.update(marks[marks_at[row] : marks_at[row + 1]].tobytes())
-        hashes.append(state.hexdigest())
-    return hashes
-
-
 def _cells(rows: ShardRows, pieces: Pieces, how: Geometry) -> dict[str, list[int]]:
     """Return the tokens written of each domain, by bucket."""
     domain, length = rows.domain[pieces.row], rows.doc_length[pieces.row]
@@ -295,11 +254,3 @@ def _context(rows: ShardRows, pieces: Pieces) -> dict[str, list[int]]:
     start, stop = np.clip(begin, 0, length), np.clip(begin + pieces.size, 0, length)
     domains = rows.domains.to_pylist()
     return as_rows(context_sums(rows.domain[pieces.row], start, stop, len(domains)), domains)
-
-
-def sum_cells(domain: Ints, domains: list[str], doc_length: Ints, size: Ints, buckets: Buckets) -> dict[str, list[int]]:
-    """Sum spans by cell: tokens of each domain, one number per bucket, shortest first."""
-    grid = Grid.of(domains, buckets)
-    sums = np.bincount(grid.cell(domain, doc_length), size, grid.size).astype(np.int64)
-    parts = {name: sums[grid.span(number)] for number, name in enumerate(domains)}
-    return {name: part.tolist() for name, part in parts.items() if part.any()}

@@ -5,8 +5,8 @@
 
 A statement gives a *request*: the paths that it may mean, the likeliest first, and whether a path may stand below any
 folder of the repository (include directories, source roots) or just there. Languages: Python, JavaScript and
-TypeScript, C and C++, Rust, Go, Java, as DeepSeek-Coder (arXiv 2401.14196) orders repositories. An import in a comment
-or a string counts as one: that costs an order, never a file.
+TypeScript, C and C++, Rust, Go, Java, Kotlin and Scala; DeepSeek-Coder (arXiv 2401.14196) orders repositories so. An
+import in a comment or a string counts as one: that costs an order, never a file.
 """
 
 from __future__ import annotations

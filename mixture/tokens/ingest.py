@@ -6,37 +6,28 @@ whole when each of its tasks has left its mark. What decides how a unit is cut i
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
-from mixture import schemas
-from mixture.corpus.documents import Chunk, InputFile
 from mixture.engine import Engine, Progress, Task
 from mixture.errors import EngineMismatchError, InputError, StoreError, some
-from mixture.hashing import document_ids, file_digest, fingerprint, id_words
 from mixture.recipe import Recipe
-from mixture.recipe.sources import TokenizerSpec
 from mixture.storage import read_json, write_json
 from mixture.storage import read_record as read_json_record
 from mixture.tokens import rejects
 from mixture.tokens import tokenizer as tokenizers
+from mixture.tokens.chunks import columns_key, done_mark, load_tokenizer
 from mixture.tokens.inputs import Unit, find, reading
 from mixture.tokens.join import Joined, join
-from mixture.tokens.join_rows import PLACE
 from mixture.tokens.separators import frame, knots
-from mixture.tokens.shares import merged, pieces, places, read_reading, readers, texts_of, unit_chunks, write_reading
-from mixture.tokens.store import PartFiles, read_parquet, read_record, write_parquet, write_part
+from mixture.tokens.shares import readers, write_reading
+from mixture.tokens.store import PartFiles, read_record
 from mixture.workspace import Workspace
-
-Places: TypeAlias = tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -116,12 +107,6 @@ class Store:
         return sum(part.record["bytes"] for part in self.parts)
 
 
-def part_path(folder: Path, name: str) -> Path:
-    """Return the tokens of the part that an index or a plan names."""
-    unit, _, index = name.partition("/")
-    return PartFiles(folder / unit, int(index)).tokens
-
-
 def tokenize(recipe: Recipe, workspace: Workspace, engine: Engine, progress: Progress) -> Store:
     """Bring every document of a recipe's sources into the token store; what is there stays.
 
@@ -130,7 +115,7 @@ def tokenize(recipe: Recipe, workspace: Workspace, engine: Engine, progress: Pro
         TokenizerError: the vocabulary cannot be loaded.
     """
     units = find(recipe, workspace, engine)
-    tokenizer = _load(recipe.tokenizer.model_dump_json(), str(workspace.data), "auto")
+    tokenizer = load_tokenizer(recipe.tokenizer.model_dump_json(), str(workspace.data), "auto")
     # A token that the vocabulary lacks is better found now than after the corpus is tokenized.
     for phase in recipe.all_phases():
         frame(tokenizer, phase.sequence.separator)
@@ -178,7 +163,7 @@ def _tokenize_with(
     notice: str | None,
 ) -> Store:
     texts = found.texts
-    tokenizer = _load(recipe.tokenizer.model_dump_json(), str(workspace.data), choice)
+    tokenizer = load_tokenizer(recipe.tokenizer.model_dump_json(), str(workspace.data), choice)
     name = tokenizer.fingerprint + ("-reference" if choice == "reference" else "")
     folder = workspace.store(name)
     tasks = [task for unit in texts for task in _tasks(recipe, workspace, unit, folder, choice)]
@@ -216,11 +201,6 @@ class _Texts:
         return tuple(unit for unit in self.units if unit.source.join is None) + joined
 
 
-@functools.lru_cache(maxsize=2)
-def _load(spec: str, data: str, choice: Literal["auto", "reference"]) -> tokenizers.Tokenizer:
-    return tokenizers.load(TokenizerSpec.model_validate_json(spec), Path(data), engine=choice)
-
-
 def _tasks(
     recipe: Recipe, workspace: Workspace, unit: Unit, folder: Path, choice: Literal["auto", "reference"]
 ) -> Iterator[Task]:
@@ -240,20 +220,7 @@ def _tasks(
             "step": count,
         }
         label = unit.label + (f" ({start + 1} of {count})" if count > 1 else "")
-        yield Task("mixture.tokens.ingest:tokenize_chunks", arguments, max(1, unit.size // count), label)
-
-
-def columns_key(columns: Sequence[str]) -> str:
-    """Name the columns that a source reads besides the text; empty for none."""
-    return fingerprint(list(columns))[:12] if columns else ""
-
-
-def done_mark(folder: Path, start: int, step: int, columns: str) -> Path:
-    """Return the file that says: this task's share of a unit is whole (with these columns).
-
-    It lists the chunks and, of the files of columns, size and hash.
-    """
-    return folder / (f"done-{start}-of-{step}" + (f".columns-{columns}" if columns else "") + ".json")
+        yield Task("mixture.tokens.chunks:tokenize_chunks", arguments, max(1, unit.size // count), label)
 
 
 def _is_done(task: Task) -> bool:
@@ -271,104 +238,6 @@ def _is_done(task: Task) -> bool:
 
 def _is_whole(part: PartFiles, columns: str) -> bool:
     return read_record(part) is not None and (not columns or part.columns(columns).exists())
-
-
-def tokenize_chunks(  # noqa: PLR0913, PLR0917 - a task's whole world travels in its arguments
-    spec: str,
-    data: str,
-    choice: Literal["auto", "reference"],
-    format: str,  # noqa: A002
-    files: list[tuple[str, str, int, str]],
-    reading: str,
-    joined: bool,
-    folder: str,
-    start: int,
-    step: int,
-) -> dict[str, Any]:
-    """Task: read chunks start, start+step, … of a unit and publish a part for each that is not whole yet."""
-    how = read_reading(reading)
-    inputs = [InputFile(name, Path(path), size, digest) for name, path, size, digest in files]
-    tokenizer = _load(spec, data, choice)
-    columns = columns_key(how.columns)
-    report: dict[str, Any] = {"chunks": [], "rejected": {}, "samples": []}
-    files_of: dict[str, list[Any]] = {}
-    wanted = replace(how, columns=(*how.columns, *PLACE)) if joined else how
-    for index, chunks in unit_chunks(format, inputs, wanted, start, step):
-        part = PartFiles(Path(folder), index)
-        where = _origins(chunks) if joined else places(chunks)
-        record = read_record(part) or _store_chunks(part, chunks, where, inputs, tokenizer)
-        if columns:
-            beside = part.columns(columns)
-            if not beside.exists():
-                files_of[beside.name] = write_parquet(beside, _align_columns(part, chunks, where, how.columns))
-            else:
-                files_of[beside.name] = [beside.stat().st_size, file_digest(beside)]
-        report["chunks"].append(index)
-        report["rejected"] = rejects.total([report["rejected"], record["rejected"]])
-        # Which row of the file a chunk begins with is known once all chunks before it are read.
-        within = {"within": f" of chunk {index}"} if index else {}
-        report["samples"] = (report["samples"] + [sample | within for sample in record["samples"]])[: rejects.SAMPLES]
-    for key in dict.fromkeys(["", columns]):
-        mark = {"unit": Path(folder).name, "chunks": report["chunks"], "files": files_of if key else {}}
-        write_json(done_mark(Path(folder), start, step, key), mark)
-    return report
-
-
-def _origins(chunks: Sequence[tuple[int, Chunk]]) -> Places:
-    """Return where the first row of each joined document lies."""
-    number, row = (np.concatenate([schemas.numbers(chunk.columns[name]) for _, chunk in chunks]) for name in PLACE)
-    return number.astype(np.int32), row.astype(np.int64)
-
-
-def _store_chunks(
-    part: PartFiles,
-    chunks: Sequence[tuple[int, Chunk]],
-    places: Places,
-    inputs: Sequence[InputFile],
-    tokenizer: tokenizers.Tokenizer,
-) -> dict[str, Any]:
-    text = texts_of(chunks)
-    number, row = places
-    offsets, whole = pieces(text)
-    ids = document_ids(whole[a:b] for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True))
-    hi, lo = id_words(pa.FixedSizeBinaryArray.from_buffers(schemas.DOC_ID, len(text), [None, pa.py_buffer(ids)]))
-    # Equal texts have equal ids: the place in the input then decides, so that a part is the same whoever makes it.
-    order = np.lexsort((row, number, lo, hi))
-    text = text.take(schemas.column(order))
-    hi, lo = hi[order], lo[order]
-    checked = tokenizer.check(text, hi, lo)
-    tokens, starts = tokenizer.encode(text)
-    documents = {"n_bytes": np.diff(offsets)[order], "input": number[order], "input_row": row[order]}
-    facts = {
-        "rows": _rows_of_files(chunks, len(inputs)),
-        "rejected": rejects.count(chunks),
-        "samples": rejects.samples(chunks, inputs),
-        "engine": tokenizer.engine,
-        "checked": checked,
-    }
-    return write_part(part, (hi, lo), tokens, starts, documents, schemas.token_type(tokenizer.n_vocab), facts)
-
-
-def _rows_of_files(chunks: Sequence[tuple[int, Chunk]], files: int) -> list[int]:
-    rows = [0] * files
-    for number, chunk in chunks:
-        rows[number] += chunk.rows
-    return rows
-
-
-def _align_columns(
-    part: PartFiles, chunks: Sequence[tuple[int, Chunk]], places: Places, names: Sequence[str]
-) -> pa.Table:
-    """Return the chunks' columns in the order of the part's documents."""
-    documents = read_parquet(part.documents, ["input", "input_row"])
-    tables = [chunk.columns.select(list(names)) for _, chunk in chunks]
-    table = merged(tables or [pa.table({name: pa.nulls(0) for name in names})])
-    number, row = places
-    place = np.lexsort((row, number))
-    wanted = np.lexsort((schemas.numbers(documents["input_row"]), schemas.numbers(documents["input"])))
-    order = np.empty(len(place), np.int64)
-    order[wanted] = place
-    return table.take(schemas.column(order))
 
 
 def _parts(

@@ -16,9 +16,10 @@ from mixture.corpus.documents import CHUNK_BYTES, InputFile, Reading
 from mixture.engine import Engine, Task
 from mixture.errors import InputError
 from mixture.hashing import file_digest, fingerprint
+from mixture.patterns import Found, expand, locate
 from mixture.recipe import Recipe
 from mixture.recipe.sources import Source
-from mixture.storage import Found, expand, explain, locate, read_record, write_json
+from mixture.storage import explain, read_record, write_json
 from mixture.workspace import Workspace
 
 #: Files with less than this many bytes of text share units …

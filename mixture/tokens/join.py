@@ -166,8 +166,9 @@ class _Stage:
                 raise InputError(rejects.too_many(bad, most, rejects.described(found)))
         dealt = [self._dealt(task) or {} for task in deal]
         _check_kinds(self._source, self._rule, dealt)
-        staged, found = _first_rows(dealt)
-        write_json(self.folder / "staged" / "staged.json", staged)
+        first = _first_rows(dealt)
+        write_json(self.folder / "staged" / "staged.json", _staged(dealt, first))
+        found = [s | {"row": s["row"] + first[r["unit"], s["chunk"]]} for r in dealt for s in r["samples"]]
         buckets: dict[int, dict[str, Any]] = {}
         for task, report in engine.run(list(self._join(half // self._buckets))):
             progress.advance(task.weight)
@@ -183,7 +184,7 @@ class _Stage:
             "samples": (found + [s for report in reports for s in report["samples"]])[: rejects.SAMPLES],
             "buckets": [{k: r[k] for k in _KEPT} for r in reports if r["documents"]],
         }
-        record["chunks"] = self._chunks(dealt)
+        record["chunks"] = self._chunks(first)
         record["rows_file"] = write_rows(self.folder, [bucket["name"] for bucket in record["buckets"]])
         write_json(self.folder / "joined.json", record)
         return record
@@ -211,18 +212,13 @@ class _Stage:
                 yield Task("mixture.tokens.join_rows:deal_rows", arguments, max(1, unit.size // step), label)
             first += len(unit.files)
 
-    def _chunks(self, dealt: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
+    def _chunks(self, first: dict[tuple[int, int], int]) -> dict[str, list[int]]:
         """Return the first row of each chunk of the files that have several, by the file's number."""
-        rows: dict[int, dict[int, int]] = {}
-        for record in dealt:
-            rows.setdefault(record["unit"], {}).update({s["chunk"]: s["rows"] for s in record["staged"]})
-        before = itertools.accumulate((len(unit.files) for unit in self._units), initial=0)
-        first = dict(enumerate(before))
-        return {
-            str(first[unit]): [0, *itertools.accumulate(counts[chunk] for chunk in range(len(counts) - 1))]
-            for unit, counts in sorted(rows.items())
-            if len(counts) > 1
-        }
+        numbers = list(itertools.accumulate((len(unit.files) for unit in self._units), initial=0))
+        rows: dict[int, list[int]] = {}
+        for (unit, _), row in first.items():
+            rows.setdefault(unit, []).append(row)
+        return {str(numbers[unit]): found for unit, found in rows.items() if len(found) > 1}
 
     def _dealt(self, task: Task) -> dict[str, Any] | None:
         """Return the record of a task of the first pass, or None if it is not whole."""
@@ -246,7 +242,7 @@ class _Stage:
                 "dependency": self._rule.order is not None and self._rule.order.dependency is not None,
             }
             label = f"{self._source.name}, bucket {bucket + 1} of {self._buckets}"
-            yield Task("mixture.tokens.join_rows:join_bucket", arguments, weight, label)
+            yield Task("mixture.tokens.join_bucket:join_bucket", arguments, weight, label)
 
 
 def _reading(recipe: Recipe, source: Source, rule: Join, workspace: Workspace) -> Reading:
@@ -294,16 +290,18 @@ def _check_kinds(source: Source, rule: Join, dealt: Sequence[dict[str, Any]]) ->
             )
 
 
-def _first_rows(dealt: Sequence[dict[str, Any]]) -> tuple[list[list[Any]], list[dict[str, Any]]]:
-    """Return each staged file with the row that its chunk begins with, and the samples with their rows in the file."""
-    chunks = [(record["unit"], s["chunk"], s, record) for record in dealt for s in record["staged"]]
+def _first_rows(dealt: Sequence[dict[str, Any]]) -> dict[tuple[int, int], int]:
+    """Return the row of its file that each chunk begins with, by unit and chunk, rising."""
+    chunks = sorted((record["unit"], s["chunk"], s["rows"]) for record in dealt for s in record["staged"])
     first: dict[tuple[int, int], int] = {}
-    rows: dict[int, int] = {}
-    staged = []
-    for unit, chunk, entry, _ in sorted(chunks, key=lambda c: c[:2]):
-        first[unit, chunk] = rows.get(unit, 0)
-        rows[unit] = first[unit, chunk] + entry["rows"]
-        if entry["name"]:
-            staged.append([entry["name"], first[unit, chunk]])
-    samples = [s | {"row": s["row"] + first[r["unit"], s["chunk"]]} for r in dealt for s in r["samples"]]
-    return staged, samples
+    following: dict[int, int] = {}
+    for unit, chunk, rows in chunks:
+        first[unit, chunk] = following.get(unit, 0)
+        following[unit] = first[unit, chunk] + rows
+    return first
+
+
+def _staged(dealt: Sequence[dict[str, Any]], first: dict[tuple[int, int], int]) -> list[list[Any]]:
+    """Return each staged file with the row that its chunk begins with, by unit and chunk."""
+    names = {(record["unit"], s["chunk"]): s["name"] for record in dealt for s in record["staged"]}
+    return [[names[chunk], row] for chunk, row in first.items() if names[chunk]]

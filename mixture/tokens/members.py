@@ -13,7 +13,6 @@ one row group.
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,9 @@ import pyarrow.parquet as pq
 
 from mixture import schemas
 from mixture.errors import StoreError
-from mixture.hashing import id_array, id_words
+from mixture.hashing import id_array, id_column, id_words
 from mixture.storage import publish
-from mixture.tokens.store import damaged, parquet_options, write_parquet
+from mixture.tokens.store import parquet_options, read_between, write_parquet
 
 Ints = npt.NDArray[np.int64]
 
@@ -58,7 +57,7 @@ def write_members(joined: Path, ids: bytes, counts: Ints, sizes: Ints, origins: 
         sizes: bytes that each row takes of its document, the separator behind it included, shape (rows,).
         origins: file and row that each came from, shape (rows,) each.
     """
-    hi, lo = id_words(pa.FixedSizeBinaryArray.from_buffers(schemas.DOC_ID, len(counts), [None, pa.py_buffer(ids)]))
+    hi, lo = id_words(id_column(ids))
     order = np.lexsort((lo, hi))
     begin, count = (np.cumsum(counts) - counts)[order], counts[order]
     document = np.repeat(order, count)
@@ -116,7 +115,7 @@ def document_of(folder: Path, number: int, row: int) -> bytes | None:
         StoreError: the table is gone or damaged.
     """
     place = number << _PLACE_BITS | row
-    found = between(rows_file(folder), place, place)
+    found = read_between(rows_file(folder), place, place)
     at = np.flatnonzero(schemas.numbers(found["place"]) == place)
     return bytes(found["doc_id"][int(at[0])].as_py()) if len(at) else None
 
@@ -131,25 +130,7 @@ def members_of(joined: Path, doc_id: bytes) -> pa.Table:
     Raises:
         StoreError: the table is gone or damaged.
     """
-    found = between(members_file(joined), doc_id, doc_id)
+    found = read_between(members_file(joined), doc_id, doc_id)
     words = np.frombuffer(doc_id, ">u8")
     hi, lo = id_words(found["doc_id"])
     return found.take(schemas.column(np.flatnonzero((hi == words[0]) & (lo == words[1]))))
-
-
-def between(path: Path, first: Any, last: Any, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read the row groups of a table, sorted by its first column, that may hold values from `first` to `last`.
-
-    Raises:
-        StoreError: missing or damaged.
-    """
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            facts = file.metadata
-            groups = range(facts.num_row_groups)
-            begins = lambda group: facts.row_group(group).column(0).statistics.min  # noqa: E731
-            low = max(0, bisect.bisect_left(groups, first, key=begins) - 1)
-            high = bisect.bisect_right(groups, last, key=begins)
-            return file.read_row_groups(list(range(low, max(low, high))), columns)
-    except (pa.ArrowException, OSError, AttributeError) as error:
-        raise StoreError(damaged(path, error)) from error

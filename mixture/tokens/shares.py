@@ -9,6 +9,7 @@ import functools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ import pyarrow as pa
 
 from mixture import corpus
 from mixture.corpus.documents import Chunk, InputFile, Reading
+from mixture.hashing import document_ids
 from mixture.tokens.inputs import Unit
 from mixture.tokens.store import widest
 
@@ -95,6 +97,12 @@ def pieces(text: pa.LargeBinaryArray) -> tuple[npt.NDArray[np.int64], memoryview
     return np.frombuffer(text.buffers()[1], np.int64, len(text) + 1, 8 * text.offset), memoryview(
         text.buffers()[2] or b""
     )
+
+
+def ids_of(text: pa.LargeBinaryArray) -> bytes:
+    """Return the 16-byte ids of texts, end to end; see `hashing.document_ids`."""
+    offsets, whole = pieces(text)
+    return document_ids(whole[a:b] for a, b in pairwise(offsets.tolist()))
 
 
 def merged(tables: Sequence[pa.Table]) -> pa.Table:

@@ -10,6 +10,7 @@ reads parts' ranges, not documents.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ import pyarrow.parquet as pq
 from mixture import schemas
 from mixture.errors import StoreError
 from mixture.hashing import U64, file_digest, id_array
-from mixture.storage import publish, write_json
+from mixture.storage import publish, read_json, write_json
 from mixture.storage import read_record as read_json_record
 
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
@@ -59,6 +60,24 @@ class PartFiles:
     def columns(self, key: str) -> Path:
         """Parquet file of the columns that a recipe reads besides the text, aligned with `documents`."""
         return self.folder / f"part-{self.index:05d}.columns-{key}.parquet"
+
+
+def part_path(folder: Path, name: str) -> Path:
+    """Return the tokens of the part that an index or a plan names."""
+    unit, _, index = name.partition("/")
+    return PartFiles(folder / unit, int(index)).tokens
+
+
+def part_names(path: Path) -> list[str]:
+    """Read the names of the parts that an index numbers: `parts.json` beside it.
+
+    Raises:
+        StoreError: missing or damaged.
+    """
+    names = read_json(path)
+    if not isinstance(names, list):
+        raise StoreError(damaged(path, ValueError("no list of names")))
+    return names
 
 
 def write_part(
@@ -144,6 +163,27 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         raise StoreError(damaged(path, error)) from error
 
 
+def groups_between(facts: pq.FileMetaData, first: Any, last: Any) -> range:
+    """Return the row groups of a table, sorted by its first column, that may hold values from `first` to `last`."""
+    groups = range(facts.num_row_groups if facts.num_rows else 0)
+    begins = lambda group: facts.row_group(group).column(0).statistics.min  # noqa: E731
+    low = max(0, bisect.bisect_left(groups, first, key=begins) - 1)
+    return range(low, max(low, bisect.bisect_right(groups, last, key=begins)))
+
+
+def read_between(path: Path, first: Any, last: Any, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read the row groups of a table, sorted by its first column, that may hold values from `first` to `last`.
+
+    Raises:
+        StoreError: missing or damaged.
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return file.read_row_groups(list(groups_between(file.metadata, first, last)), columns)
+    except (pa.ArrowException, OSError, AttributeError) as error:
+        raise StoreError(damaged(path, error)) from error
+
+
 def widest(kinds: Collection[pa.DataType]) -> pa.DataType:
     """Return the type that columns of several types fit: numbers for numbers, else text; nulls fit any."""
     found = {kind for kind in kinds if not pa.types.is_null(kind)}
@@ -156,7 +196,7 @@ def widest(kinds: Collection[pa.DataType]) -> pa.DataType:
 def damaged(path: Path, error: Exception) -> str:
     """Return the sentence for an unreadable file of the work directory; every stage makes again what is gone."""
     cause = " ".join(str(error).split()).rstrip(". ")
-    return f"{path}: missing or damaged ({cause}); remove it if it is there, and run the same command again"
+    return f"{path}: missing or damaged ({cause}); remove it if it is there, `mixture run` makes it again"
 
 
 _FIELDS = ("part", "documents", "tokens", "bytes", "hash", "size", "documents_file", "rows", "rejected", "samples")

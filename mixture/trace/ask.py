@@ -17,11 +17,12 @@ from typing import Any
 
 from mixture.errors import InputError, StoreError, TraceError, nearest
 from mixture.lockfile import Lock
+from mixture.shards.read import Tokens
 from mixture.trace.copies import copies
 from mixture.trace.documents import Document, Documents, Read
 from mixture.trace.fate import fate
 from mixture.trace.stream import Row, Span, Stream
-from mixture.trace.text import Member, Texts, check_equal, holding
+from mixture.trace.text import Texts, check_equal, holding
 from mixture.workspace import Workspace
 
 
@@ -32,7 +33,7 @@ class Trace:
         lock: what was made.
         workspace: where plans, index, store and shards lie, and what input files are relative to.
         phase: name of the phase that is asked about; empty where the lock has no phases, or for all of them.
-        shards: where that phase's shards are, if not in the work directory.
+        shards: where the shards are, if not in the work directory; several phases each in a folder of its own there.
 
     Raises:
         TraceError: the lock has no such phase.
@@ -145,12 +146,13 @@ class Trace:
             return answer | {"text": None, "text_unknown": "the index does not know the document", "equal": None}
         return answer | self._text(origin, span, offset if kind == "document" else None, tokens)
 
-    def _text(self, origin: Document, span: Span, offset: int | None, tokens: Any) -> dict[str, Any]:
+    def _text(self, origin: Document, span: Span, offset: int | None, tokens: Tokens | None) -> dict[str, Any]:
         """Return what the source says of a span: its text around an own token, and whether the tokens are equal."""
         members = self.texts.members(origin)
-        if not self.texts.is_there(origin):
-            name = origin.input_file
-            return {"text": None, "text_unknown": f"{name} is not under the data root", "equal": None}
+        lacking = self.texts.lacking(origin)
+        if lacking:
+            why = f"{lacking} is not under {self.workspace.data}; give the data root with --data"
+            return {"text": None, "text_unknown": why, "equal": None}
         equal = None if tokens is None else check_equal(span, self.texts.tokens(origin), tokens)
         answer: dict[str, Any] = {"text": None, "text_unknown": "", "equal": equal}
         if offset is None:
@@ -160,7 +162,7 @@ class Trace:
         member = holding(members, excerpt.byte)
         if member is not None:
             self.texts.check_member(origin, member)
-            answer["member"] = _member(member) | {"byte": excerpt.byte - member.byte_start}
+            answer["member"] = asdict(member) | {"byte": excerpt.byte - member.byte_start}
         return answer
 
     def step(self, number: int, batch: int) -> dict[str, Any]:
@@ -204,7 +206,7 @@ class Trace:
             StoreError: index or plan are not in the work directory.
         """
         rows = self.documents.named(digits)
-        origins = [row.to_json() | {"members": [_member(m) for m in self.texts.members(row)]} for row in rows]
+        origins = [row.to_json() | {"members": [asdict(member) for member in self.texts.members(row)]} for row in rows]
         phases = [self._in_phase(stream, rows, batch) for stream in self.streams]
         return {"doc_id": rows[0].doc_id.hex(), "origins": origins, "phases": phases}
 
@@ -267,10 +269,6 @@ def _source(origin: Document | None) -> dict[str, Any]:
     if origin is None:
         return {"source": None, "file": None, "row": None}
     return {"source": origin.source, "file": origin.input_file, "row": origin.input_row}
-
-
-def _member(member: Member) -> dict[str, Any]:
-    return asdict(member)
 
 
 def _domains(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -24,14 +24,12 @@ from mixture.errors import StoreError
 from mixture.hashing import GOLDEN, key
 from mixture.plan.consumed import find_plan
 from mixture.plan.related import run_words
-from mixture.plan.slices import slice_file
+from mixture.plan.stretch import slice_file
 from mixture.related.relate import block_file
-from mixture.shards.read import Ints, spans_of
-from mixture.tokens.members import between
-from mixture.tokens.store import damaged
+from mixture.shards.read import OpenShard, spans_of
+from mixture.tokens.store import damaged, read_between
 from mixture.trace.documents import Document
-from mixture.trace.stream import Span, Stream, rows_of
-from mixture.trace.stream import spans_of as spans_of_pieces
+from mixture.trace.stream import Span, Stream, rows_of, spans_of_pieces
 
 _COLUMNS = ("position", "domain", "doc_start", "doc_stop", "doc_length", "copy")
 
@@ -122,14 +120,16 @@ def _slices(stream: Stream, rows: Sequence[Document]) -> list[int]:
 
 
 def _ordered_by(stream: Stream) -> dict[str, Any] | None:
-    """Return the record of the plan that gave a phase its order: its own, or that of the plan that it follows."""
+    """Return the record of the plan that gave a phase its order: its own, or that it follows; None if not known."""
     own, like = stream.plan.record, stream.lock.given.get("like", ())
     if not like:
         return own
     try:
-        return find_plan(stream.workspace, like[stream.phase], "the plan that was followed")[1]
+        found = find_plan(stream.workspace, like[stream.phase], "the plan that was followed")[1]
     except StoreError:
         return None
+    # That plan may have followed another one itself, and then it does not say what its order came from.
+    return found if found["thresholds"] else None
 
 
 def _word(stream: Stream, runs: dict[str, Any] | None, row: Document) -> int | None:
@@ -146,7 +146,7 @@ def _word(stream: Stream, runs: dict[str, Any] | None, row: Document) -> int | N
     path = block_file(folder, domains.index(row.domain), hi * blocks >> 64)
     if not path.exists():
         return None
-    table = between(path, row.doc_id, row.doc_id, ["doc_id", "related", "before"])
+    table = read_between(path, row.doc_id, row.doc_id, ["doc_id", "related", "before"])
     table = table.take(schemas.column(rows_of(table, row.doc_id)[:1]))
     related, before = (schemas.numbers(table[name]) for name in ("related", "before"))
     at, _ = run_words(row.domain, related, before, blocks, runs["cuts"][row.domain])
@@ -179,40 +179,23 @@ def _places(stream: Stream, position: int, size: int, doc_id: bytes) -> Iterator
     last = first if rules.packer.whole else stream.windows.of(position + size - 1)
     for number in range(first, last + 1):
         if stream.shards is not None and stream.has_shard(number):
-            yield from _in_shard(stream, number, doc_id)
+            yield from _in_shard(stream.shards.shard(number), int(stream.firsts[number]), doc_id)
         else:
             yield from _in_window(stream, number, doc_id)
 
 
-def _in_shard(stream: Stream, number: int, doc_id: bytes) -> Iterator[tuple[int, Span]]:
-    first = int(stream.firsts[number])
-    if stream.shards is None:
-        return
-    for batch in stream.shards.shard(number).batches:
+def _in_shard(shard: OpenShard, first: int, doc_id: bytes) -> Iterator[tuple[int, Span]]:
+    """Yield the spans of a document in a shard that begins with sequence `first`."""
+    for batch in shard.batches:
         spans = spans_of(batch)
         rows = rows_of(spans.columns, doc_id)
-        sequences = np.searchsorted(spans.borders, rows, "right") - 1
-        for sequence, row in zip(sequences.tolist(), rows.tolist(), strict=True):
-            found = spans.columns[row].as_py()
-            yield (
-                first + sequence,
-                Span(
-                    found["start"],
-                    found["stop"],
-                    found["domain"],
-                    doc_id,
-                    found["doc_offset"],
-                    found["doc_length"],
-                    found["copy"],
-                ),
-            )
+        for sequence, row in zip(spans.row[rows].tolist(), rows.tolist(), strict=True):
+            yield first + sequence, Span.of(spans.columns[row].as_py())
         first += len(batch)
 
 
 def _in_window(stream: Stream, number: int, doc_id: bytes) -> Iterator[tuple[int, Span]]:
     table, layout = stream.window(number)
-    pieces = layout.pieces
-    mine: Ints = np.flatnonzero(np.isin(pieces.row, rows_of(table, doc_id)))
-    chosen = type(pieces)(*(column[mine] for column in vars(pieces).values()))
+    chosen = layout.pieces.take(np.isin(layout.pieces.row, rows_of(table, doc_id)))
     sequences = (chosen.sequence + int(stream.firsts[number])).tolist()
     yield from zip(sequences, spans_of_pieces(table, chosen), strict=True)

@@ -7,7 +7,6 @@ file, row of a join       ─ rows.parquet beside the joined documents ─► id
 
 from __future__ import annotations
 
-import bisect
 import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,12 +19,11 @@ import pyarrow.parquet as pq
 
 from mixture import schemas
 from mixture.errors import StoreError, TraceError, nearest
-from mixture.hashing import id_words
+from mixture.hashing import U64, id_words
 from mixture.lockfile import Lock
-from mixture.storage import read_json, read_record
-from mixture.tokens.ingest import part_path
-from mixture.tokens.members import between, document_of
-from mixture.tokens.store import damaged, read_parquet
+from mixture.storage import read_record
+from mixture.tokens.members import document_of
+from mixture.tokens.store import damaged, groups_between, part_names, part_path, read_between, read_parquet
 from mixture.workspace import Workspace
 
 _COLUMNS = (
@@ -115,15 +113,11 @@ class Documents:
             self._file = pq.ParquetFile(self._path, read_dictionary=coded, page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
             raise StoreError(damaged(self._path, error)) from error
-        self._groups = range(self._file.num_row_groups)
 
     @functools.cached_property
     def parts(self) -> list[str]:
         """Names of the store's parts, as the index numbers them."""
-        names = read_json(self.folder / "parts.json")
-        if not isinstance(names, list):
-            raise StoreError(damaged(self.folder / "parts.json", ValueError("no list of names")))
-        return names
+        return part_names(self.folder / "parts.json")
 
     @property
     def store(self) -> Path:
@@ -157,7 +151,7 @@ class Documents:
         """Return the rows of some documents; those that are not in the index are left out."""
         groups: dict[int, list[bytes]] = {}
         for one in sorted(set(ids)):
-            for group in self._of(one, one):
+            for group in groups_between(self._file.metadata, one, one):
                 groups.setdefault(group, []).append(one)
         found: dict[bytes, list[Document]] = {}
         for group, wanted in groups.items():
@@ -165,16 +159,8 @@ class Documents:
                 found.setdefault(row.doc_id, []).append(row)
         return found
 
-    def _of(self, first: bytes, last: bytes) -> range:
-        """Return the row groups that may hold ids from `first` to `last`."""
-        low = bisect.bisect_left(self._groups, first, key=self._begin)
-        return range(max(0, low - 1), bisect.bisect_right(self._groups, last, key=self._begin))
-
-    def _begin(self, group: int) -> bytes:
-        return bytes(self._file.metadata.row_group(group).column(0).statistics.min)
-
     def _between(self, first: bytes, last: bytes) -> Iterator[Document]:
-        for group in self._of(first, last):
+        for group in groups_between(self._file.metadata, first, last):
             hi, lo = self._ids(group)
             low, high = (int.from_bytes(word[:8], "big") for word in (first, last))
             near = np.arange(np.searchsorted(hi, np.uint64(low)), np.searchsorted(hi, np.uint64(high), "right"))
@@ -194,7 +180,7 @@ class Documents:
         ]
         return self._taken(group, rows)
 
-    def _ids(self, group: int) -> tuple[Any, Any]:
+    def _ids(self, group: int) -> tuple[U64, U64]:
         try:
             return id_words(self._file.read_row_group(group, ["doc_id"])["doc_id"])
         except (pa.ArrowException, OSError) as error:
@@ -266,7 +252,7 @@ class Documents:
 
     def stretches(self, file: str) -> list[dict[str, Any]]:
         """Return which rows of an input file lie in which part: rows of `schemas.STRETCHES`, by row."""
-        table = between(self.folder / "stretches.parquet", file, file)
+        table = read_between(self.folder / "stretches.parquet", file, file)
         names = table["input_file"].combine_chunks().dictionary_encode() if len(table) else None
         if names is None or file not in names.dictionary.to_pylist():
             return []
@@ -276,4 +262,8 @@ class Documents:
     def part_documents(self, part: int) -> pa.Table:
         """Return a part's own table of documents, `schemas.PART_DOCUMENTS` without lengths."""
         path = part_path(self.store, self.parts[part]).with_suffix(".documents.parquet")
+        if not self.store.exists():
+            raise StoreError(
+                f"{self.store}: the store is not here; run `mixture tokenize` of the recipe to make it again"
+            )
         return read_parquet(path, ["doc_id", "input", "input_row"])

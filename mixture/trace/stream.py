@@ -27,7 +27,7 @@ from mixture.pack import Pieces
 from mixture.pack.layout import Layout, lay
 from mixture.plan.consumed import find_plan
 from mixture.plan.given import label
-from mixture.plan.slices import read_stretch
+from mixture.plan.stretch import read_stretch, sizes
 from mixture.plan.window import read_window, windows
 from mixture.shards.pack import shards_folder
 from mixture.shards.read import Shards, Tokens
@@ -60,6 +60,11 @@ class Span:
     offset: int
     length: int
     copy: int
+
+    @staticmethod
+    def of(written: dict[str, Any]) -> Span:
+        """Take what a shard says, `schemas.SPAN`."""
+        return Span(*(written[field.name] for field in schemas.SPAN))
 
     def kind(self, place: int) -> Kind:
         """Return what stands at a place of the span."""
@@ -129,7 +134,7 @@ class Stream:
         lock: what was made.
         phase: its number.
         workspace: where plan and shards lie.
-        shards: where the shards are, if not in the work directory.
+        shards: where the shards are, if not in the work directory; several phases each in a folder of its own there.
     """
 
     def __init__(self, lock: Lock, phase: int, workspace: Workspace, shards: Path | None = None) -> None:
@@ -140,7 +145,8 @@ class Stream:
         self.around: tuple[int, int] = (len(facts["prefix"]), len(facts["suffix"]))
         self.windows = windows(lock, phase)
         folders = [shards_folder(workspace, lock, n) for n in range(len(lock.phases))]
-        folders[phase] = shards or folders[phase]
+        if shards is not None:
+            folders[phase] = shards / folders[phase].name if len(folders) > 1 else shards
         self.shards = Shards(lock, folders, phase) if lock.phases[phase]["shards"] else None
 
     def __len__(self) -> int:
@@ -217,11 +223,7 @@ class Stream:
         if self.shards is None:
             raise LockError(f"the lock of {self.lock.name!r} lists no shards yet; run `mixture pack` first")
         found = self.shards.row(sequence)
-        spans = tuple(
-            Span(s["start"], s["stop"], s["domain"], s["doc_id"], s["doc_offset"], s["doc_length"], s["copy"])
-            for s in found.spans.to_pylist()
-        )
-        return Row(spans, tuple(found.marks.tolist()), "shards")
+        return Row(tuple(map(Span.of, found.spans.to_pylist())), tuple(found.marks.tolist()), "shards")
 
     def plan_row(self, sequence: int) -> Row:
         """Return what the plan says of a sequence.
@@ -236,7 +238,7 @@ class Stream:
         else:
             table, layout = self.window(number)
             inside = sequence - int(self.firsts[number])
-        spans = tuple(spans_of(table, layout.pieces.of_sequences(inside, inside + 1)))
+        spans = tuple(spans_of_pieces(table, layout.pieces.of_sequences(inside, inside + 1)))
         return Row(spans, tuple(layout.marks.of_sequences(inside, inside + 1).start.tolist()), "plan")
 
     @functools.lru_cache(maxsize=2)  # noqa: B019 - a stream lives as long as one question
@@ -250,17 +252,16 @@ class Stream:
         stop = -(-(position + size) // self.length)
         table, layout = self._laid(first * self.length, stop * self.length)
         sequences = layout.pieces.sequence.tolist()
-        for sequence, span in zip(sequences, spans_of(table, layout.pieces), strict=True):
+        for sequence, span in zip(sequences, spans_of_pieces(table, layout.pieces), strict=True):
             yield first + sequence, span
 
     def _laid(self, first: int, stop: int) -> tuple[pa.Table, Layout]:
         table = read_stretch(self.plan.folder, self.plan.starts, first, min(stop, self.windows.tokens))
-        sizes = schemas.numbers(table["doc_stop"]) - schemas.numbers(table["doc_start"])
         # A stream that is tiled is laid out alike in any window.
-        return table, lay(sizes, self.windows.rules, 0)
+        return table, lay(sizes(table), self.windows.rules, 0)
 
 
-def spans_of(table: pa.Table, pieces: Pieces) -> Iterator[Span]:
+def spans_of_pieces(table: pa.Table, pieces: Pieces) -> Iterator[Span]:
     """Yield the spans of pieces, whose rows count those of a plan's table."""
     taken = table.take(schemas.column(pieces.row))
     domains = taken["domain"].cast(pa.string()).to_pylist()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,9 +23,9 @@ from mixture import corpus, schemas
 from mixture.corpus.documents import Chunk, InputFile, Reading
 from mixture.errors import TokenizerError, TraceError, VerifyError
 from mixture.hashing import document_ids
+from mixture.patterns import locate
 from mixture.recipe.sources import TokenizerSpec
 from mixture.shards.read import Tokens
-from mixture.storage import locate
 from mixture.tokens import tokenizer as tokenizers
 from mixture.tokens.join_rows import TEXT
 from mixture.tokens.members import members_of
@@ -64,7 +65,14 @@ class Texts:
     def __init__(self, documents: Documents, data: Path) -> None:
         self._documents, self._data = documents, data
 
-    def is_there(self, row: Document) -> bool:
+    def lacking(self, row: Document) -> str:
+        """Name what is not there of what a document's text and tokens are made of; nothing if all is."""
+        vocabulary = self._documents.how["tokenizer"].get("path")
+        if not self._is_there(row):
+            return row.input_file
+        return vocabulary if vocabulary and not locate(vocabulary, self._data).exists() else ""
+
+    def _is_there(self, row: Document) -> bool:
         """Say whether what a document is read from is there."""
         source = self._documents.how["sources"][row.source]
         if dict(source["reading"]["options"]).get("hub"):
@@ -99,8 +107,6 @@ class Texts:
         return int(self._documents.parts[part].rpartition("/")[2])
 
     def _reading(self, source: str) -> tuple[str, Reading]:
-        import json
-
         told = self._documents.how["sources"][source]
         how = read_reading(json.dumps(told["reading"]))
         if told["format"] == "huggingface":

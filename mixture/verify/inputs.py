@@ -15,15 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from mixture.engine import Engine, Progress, Task
 from mixture.errors import InputError
 from mixture.lockfile import Lock
+from mixture.patterns import expand, locate
 from mixture.recipe import Recipe, bucket_names
 from mixture.recipe.sources import Source
-from mixture.storage import expand, locate
 from mixture.tokens.inputs import find
 from mixture.verify.findings import Finding
 from mixture.workspace import Workspace
@@ -177,7 +176,7 @@ def _cells(recipe: Recipe, index: Path | None, names: Sequence[str]) -> dict[str
     )
     sums: dict[tuple[str, str, int], list[int]] = {}
     for file, domain, tokens, count in rows.iter_rows():
-        bucket = int(np.searchsorted(np.array(recipe.buckets.of(domain)), tokens, side="right"))
+        bucket = recipe.buckets.number(domain, tokens)
         held = sums.setdefault((file, domain, bucket), [0, 0])
         held[0] += count
         held[1] += count * tokens

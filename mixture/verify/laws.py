@@ -20,7 +20,9 @@ from mixture.engine import Task
 from mixture.hashing import id_words
 from mixture.lockfile import Lock
 from mixture.plan.cells import Grid
-from mixture.recipe import Buckets, Recipe, bucket_names
+from mixture.recipe import Buckets, Recipe
+from mixture.shards.read import map_shard, spans_of
+from mixture.shards.record import cells_of
 from mixture.verify.findings import Finding
 
 #: Spans that a task holds in memory, about: a few hundred MB.
@@ -46,11 +48,7 @@ def check_cells(recipe: Recipe, phase: dict[str, Any], sums: Sequence[dict[str, 
         phase: of the lock.
         sums: of each shard, tokens of each domain by bucket.
     """
-    written: dict[tuple[str, str], int] = {}
-    for cells in sums:
-        for domain, tokens in cells.items():
-            for bucket, count in zip(bucket_names(recipe.buckets.of(domain)), tokens, strict=True):
-                written[domain, bucket] = written.get((domain, bucket), 0) + count
+    written = cells_of(sums, recipe.buckets)
     quota = {(cell["domain"], cell["bucket"]): cell["granted"] for cell in phase["cells"]}
     for cell in sorted(quota.keys() | {name for name, count in written.items() if count}):
         if written.get(cell, 0) != quota.get(cell, 0):
@@ -156,22 +154,17 @@ def _caps(buckets: Buckets, caps: dict[tuple[str, str], int], copies: pl.DataFra
 def _spans(shard: Path, part: int, parts: int) -> pl.DataFrame:
     """Return the spans of one shard in a range of ids, with the row that each stands in; no tokens are read."""
     tables = []
-    with pa.ipc.open_file(pa.memory_map(str(shard))) as reader:
-        row = 0
-        for number in range(reader.num_record_batches):
-            lists = reader.get_batch(number).column("spans")
-            spans = lists.flatten()
-            rows = np.repeat(np.arange(row, row + len(lists)), np.diff(schemas.numbers(lists.offsets)))
-            size = schemas.numbers(spans.field("stop")) - schemas.numbers(spans.field("start"))
-            columns = {name: spans.field(name) for name in ("domain", "doc_id", "doc_offset", "doc_length", "copy")}
-            columns |= {"size": schemas.column(size.astype(np.int64)), "row": schemas.column(rows)}
-            table = pa.table(columns)
-            if parts > 1:
-                words, _ = id_words(spans.field("doc_id"))
-                mine = (words >> np.uint64(48)) * np.uint64(parts) >> np.uint64(16) == part
-                table = table.take(schemas.column(np.flatnonzero(mine)))
-            tables.append(table)
-            row += len(lists)
-        empty = pa.table({name: pa.nulls(0, kind) for name, kind in _COLUMNS.items()})
+    opened = map_shard(shard)
+    for first, batch in zip(opened.firsts.tolist(), opened.batches, strict=False):
+        spans = spans_of(batch)
+        columns = {name: spans.columns.field(name) for name in _COLUMNS if name not in ("size", "row")}
+        columns |= {"size": schemas.column(spans.stop - spans.start), "row": schemas.column(first + spans.row)}
+        table = pa.table(columns)
+        if parts > 1:
+            words, _ = id_words(spans.columns.field("doc_id"))
+            mine = (words >> np.uint64(48)) * np.uint64(parts) >> np.uint64(16) == part
+            table = table.take(schemas.column(np.flatnonzero(mine)))
+        tables.append(table)
+    empty = pa.table({name: pa.nulls(0, kind) for name, kind in _COLUMNS.items()})
     frame = pl.from_arrow(pa.concat_tables(tables or [empty]))
     return pl.DataFrame(frame).with_columns(shard=pl.lit(shard.name))

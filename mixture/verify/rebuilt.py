@@ -9,6 +9,7 @@ What differs in an early stage makes all that follows differ, so the first diffe
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,16 +114,21 @@ def _made(was: Lock, now: Lock) -> Iterator[tuple[str, str, str, str]]:
     ):
         # The digest first: counts follow from it.
         for name in sorted(before.keys() | after.keys(), key=lambda n: (n not in ("fingerprint", "digest"), n)):
-            yield stage, f"{stage}.{name}", str(before.get(name)), str(after.get(name))
+            yield stage, f"{stage}.{name}", _text(before.get(name)), _text(after.get(name))
     for before, after in zip(was.phases, now.phases, strict=True):
         where = label("stream", before["name"])  # As folders are called.
         for name in sorted(before["stream"].keys() | after["stream"].keys(), key=lambda n: (n != "digest", n)):
-            yield "stream", f"{where}.{name}", str(before["stream"].get(name)), str(after["stream"].get(name))
+            yield "stream", f"{where}.{name}", _text(before["stream"].get(name)), _text(after["stream"].get(name))
         cells = [{(cell["domain"], cell["bucket"]): cell for cell in phase["cells"]} for phase in (before, after)]
         for cell in sorted(cells[0].keys() | cells[1].keys()):
             old, new = cells[0].get(cell, {}), cells[1].get(cell, {})
             for name in sorted((old.keys() | new.keys()) - {"domain", "bucket", "written"}):
-                yield "cells", f"cell {' '.join(cell)}: {name}", str(old.get(name)), str(new.get(name))
+                yield "cells", f"cell {' '.join(cell)}: {name}", _text(old.get(name)), _text(new.get(name))
+
+
+def _text(value: Any) -> str:
+    """Return a field of a lock as text, the same before and after it was written: a pair comes back as a list."""
+    return str(json.loads(json.dumps(value)))
 
 
 def _shards(was: Lock, now: Lock) -> Iterator[tuple[str, str, str, str]]:

@@ -12,7 +12,6 @@ a row must hold in a file that was written wrong, too. A row of 8 places, `eos` 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,9 @@ from mixture import schemas
 from mixture.errors import StoreError
 from mixture.hashing import file_digest
 from mixture.recipe import bucket_names
-from mixture.shards.write import Geometry, hash_rows, record_path, sum_cells
+from mixture.shards.read import REMEDY, Spans, spans_of
+from mixture.shards.record import hash_rows, record_path, sum_cells
+from mixture.shards.write import Geometry
 from mixture.storage import explain, read_record
 from mixture.verify.findings import Finding, missing
 
@@ -33,7 +34,6 @@ Ints = npt.NDArray[Any]
 UNREADABLE = (pa.ArrowException, OSError, ValueError, IndexError, TypeError, AttributeError, OverflowError, MemoryError)
 #: Rows of one shard that are named; the others are counted.
 _MOST_ROWS = 20
-_REMEDY = "remove it and run `mixture pack` to write it again"
 
 
 def check_shard(
@@ -62,7 +62,7 @@ def check_shard(
     if not sound and not found:
         where = "no row differs, so the damage lies between the rows" if expected else "its record does not help"
         why = f"its bytes do not have the hash in the lock, {facts['hash']} ({where})"
-        found = [Finding("shard", f"{shard}: {why}; {_REMEDY}", path)]
+        found = [Finding("shard", f"{shard}: {why}; {REMEDY}", path)]
     findings = found + findings
     cells = {} if findings else {domain: tokens.tolist() for domain, tokens in rows.cells.items()}
     return {"findings": [finding.to_json() for finding in findings], "cells": cells}
@@ -82,34 +82,8 @@ def _record(
     for name, wanted in (facts | {"stream": stream}).items():
         if record[name] != wanted:
             why = f"its {name} is {record[name]!r}, the lock says {wanted!r}"
-            return [Finding("shard", f"{path}: {why}; {_REMEDY}", str(path))], ()
+            return [Finding("shard", f"{path}: {why}; {REMEDY}", str(path))], ()
     return [], record["rows"]
-
-
-@dataclass(frozen=True)
-class _Spans:
-    """The spans of a batch as arrays of shape (n,), and where each row's begin, shape (rows + 1,)."""
-
-    start: Ints
-    stop: Ints
-    offset: Ints
-    length: Ints
-    borders: Ints
-    table: pa.StructArray
-
-    @staticmethod
-    def of(batch: pa.RecordBatch) -> _Spans:
-        lists = batch.column("spans")
-        spans = lists.flatten()
-        start, stop, offset, length = (
-            schemas.numbers(spans.field(n)).astype(np.int64) for n in ("start", "stop", "doc_offset", "doc_length")
-        )
-        borders = schemas.numbers(lists.offsets)
-        return _Spans(start, stop, offset, length, borders - borders[0], spans)
-
-    def row(self, number: int) -> int:
-        """Return the row in which a span stands."""
-        return int(np.searchsorted(self.borders, number, side="right")) - 1
 
 
 class _Rows:
@@ -133,7 +107,7 @@ class _Rows:
         try:
             with pa.ipc.open_file(pa.memory_map(str(self._shard))) as reader:
                 if reader.schema != self._how.schema:
-                    return [self._whole(f"its schema is not the one of the recipe; {_REMEDY}")]
+                    return [self._whole(f"its schema is not the one of the recipe; {REMEDY}")]
                 for number in range(reader.num_record_batches):
                     batch = reader.get_batch(number)
                     batch.validate(full=True)
@@ -142,14 +116,14 @@ class _Rows:
                     first += len(batch)
         except UNREADABLE as error:
             cause = " ".join(str(error).split())
-            return [*self._named(found), self._whole(f"damaged near row {first}: {cause}; {_REMEDY}")]
+            return [*self._named(found), self._whole(f"damaged near row {first}: {cause}; {REMEDY}")]
         if first != facts["sequences"]:
             return [
                 *self._named(found),
-                self._whole(f"{first:,} rows, the lock says {facts['sequences']:,}; {_REMEDY}"),
+                self._whole(f"{first:,} rows, the lock says {facts['sequences']:,}; {REMEDY}"),
             ]
         if not found and self._tokens != facts["tokens"]:
-            return [self._whole(f"{self._tokens:,} tokens in spans, the lock says {facts['tokens']:,}; {_REMEDY}")]
+            return [self._whole(f"{self._tokens:,} tokens in spans, the lock says {facts['tokens']:,}; {REMEDY}")]
         return list(self._named(found))
 
     def _whole(self, why: str) -> Finding:
@@ -158,11 +132,9 @@ class _Rows:
     def _named(self, found: dict[int, str]) -> Iterator[Finding]:
         rows = sorted(found)
         for row in rows[:_MOST_ROWS]:
-            yield Finding("shard", f"{self._shard}, row {row}{found[row]}; {_REMEDY}", str(self._shard), row)
+            yield Finding("shard", f"{self._shard}, row {row}{found[row]}; {REMEDY}", str(self._shard), row)
         if len(rows) > _MOST_ROWS:
-            yield self._whole(
-                f"{len(rows) - _MOST_ROWS:,} more rows are damaged, the last is row {rows[-1]}; {_REMEDY}"
-            )
+            yield self._whole(f"{len(rows) - _MOST_ROWS:,} more rows are damaged, the last is row {rows[-1]}; {REMEDY}")
 
     def _batch(self, batch: pa.RecordBatch, first: int) -> Iterator[tuple[int, str]]:
         ids = schemas.numbers(batch.column("input_ids").flatten())
@@ -173,7 +145,7 @@ class _Rows:
         for number, row in enumerate(differ):
             where = self._cell_at(batch, row, 0) if number < _MOST_ROWS else ""
             yield row, f": its tokens or spans do not have the hash in the shard's record{where}"
-        spans = _Spans.of(batch)
+        spans = spans_of(batch)
         wrong = list(self._spans(spans))
         yield from wrong
         if not wrong:
@@ -197,12 +169,12 @@ class _Rows:
         """Name the cell of the document that stands at a place, if the spans still tell."""
         for span in batch.column("spans")[row].as_py() or ():
             if span["start"] <= column < span["stop"]:
-                edges = self._how.buckets.of(span["domain"])
-                bucket = bucket_names(edges)[int(np.searchsorted(np.array(edges), span["doc_length"], side="right"))]
-                return f" (domain {span['domain']}, bucket {bucket}, document {span['doc_id'].hex()})"
+                domain, buckets = span["domain"], self._how.buckets
+                bucket = bucket_names(buckets.of(domain))[buckets.number(domain, span["doc_length"])]
+                return f" (domain {domain}, bucket {bucket}, document {span['doc_id'].hex()})"
         return ""
 
-    def _spans(self, spans: _Spans) -> Iterator[tuple[int, str]]:
+    def _spans(self, spans: Spans) -> Iterator[tuple[int, str]]:
         """Check that the spans of each row rise, do not overlap, and lie inside it and inside their documents."""
         opens = spans.borders[:-1]
         for row in np.flatnonzero(spans.borders[1:] == opens).tolist():
@@ -210,44 +182,38 @@ class _Rows:
         is_first = np.zeros(len(spans.start) + 1, bool)
         is_first[opens] = True
         before = np.where(is_first[:-1], 0, np.roll(spans.stop, 1))
-        low, high = -len(self._how.prefix), spans.length + len(self._how.suffix)
+        offset = spans.numbers("doc_offset")
+        low, high = -len(self._how.prefix), spans.numbers("doc_length") + len(self._how.suffix)
         wrong = (spans.start < before) | (spans.stop <= spans.start) | (spans.stop > self._how.length)
-        wrong |= (spans.offset < low) | (spans.offset + (spans.stop - spans.start) > high)
-        for at in np.flatnonzero(wrong).tolist():
-            row = spans.row(at)
-            document = (spans.table[at].as_py()["doc_id"] or b"").hex()
+        wrong |= (offset < low) | (offset + (spans.stop - spans.start) > high)
+        places = np.flatnonzero(wrong)
+        for at, row in zip(places.tolist(), spans.row[places].tolist(), strict=True):
+            document = (spans.columns[at].as_py()["doc_id"] or b"").hex()
             which = f"span {at - int(spans.borders[row])} [{spans.start[at]}, {spans.stop[at]}) of document {document}"
             yield row, f": {which} overlaps another, or leaves its row or its document"
 
-    def _gaps(self, batch: pa.RecordBatch, spans: _Spans, ids: Ints) -> Iterator[tuple[int, str]]:
+    def _gaps(self, batch: pa.RecordBatch, spans: Spans, ids: Ints) -> Iterator[tuple[int, str]]:
         """Check what no span covers: marks stand there, or padding, id 0."""
-        length, size = self._how.length, spans.stop - spans.start
-        self._tokens += int(size.sum())
+        length, tokens = self._how.length, int((spans.stop - spans.start).sum())
+        self._tokens += tokens
         marks = np.empty(0, np.int64)
         if self._how.marks:
-            lists = batch.column("marks")
-            counts = np.diff(schemas.numbers(lists.offsets))
-            places = schemas.numbers(lists.flatten()).astype(np.int64)
-            row = np.repeat(np.arange(len(batch)), counts)
+            borders, held = schemas.lists(batch.column("marks"))
+            places = schemas.numbers(held).astype(np.int64)
+            row = np.repeat(np.arange(len(batch)), np.diff(borders))
             for at in np.flatnonzero((places < 0) | (places >= length)).tolist():
                 yield int(row[at]), f": a mark at place {places[at]} lies outside its {length:,} places"
                 return
             marks = row * length + places
-        if int(size.sum()) == len(ids) and not len(marks):
+        if tokens == len(ids) and not len(marks):
             return
-        begin = np.repeat(np.arange(len(batch)), np.diff(spans.borders)) * length
-        steps = np.zeros(len(ids) + 1, np.int8)
-        steps[begin + spans.start] += 1
-        steps[begin + spans.stop] -= 1
-        covered = np.cumsum(steps[:-1], dtype=np.int8).astype(bool)
+        covered = spans.real(length).reshape(-1)
         for at in marks[covered[marks]].tolist():
             yield at // length, f": the mark at place {at % length} stands inside a span"
         covered[marks] = True
         for at in self._first_of_rows((ids != 0) & ~covered):
             yield at // length, f", place {at % length}: id {ids[at]} stands outside every span, where padding is 0"
 
-    def _sums(self, spans: _Spans) -> dict[str, list[int]]:
-        coded = spans.table.field("domain").dictionary_encode()
-        domain = schemas.numbers(coded.indices).astype(np.int64)
-        names = coded.dictionary.to_pylist()
-        return sum_cells(domain, names, spans.length, spans.stop - spans.start, self._how.buckets)
+    def _sums(self, spans: Spans) -> dict[str, list[int]]:
+        size = spans.stop - spans.start
+        return sum_cells(*spans.coded_domains(), spans.numbers("doc_length"), size, self._how.buckets)

@@ -20,7 +20,8 @@ from pathlib import Path
 from mixture.hashing import fingerprint
 from mixture.lockfile import Lock
 from mixture.related.block import record_path
-from mixture.tokens.ingest import done_mark, read_mismatch
+from mixture.tokens.chunks import done_mark
+from mixture.tokens.ingest import read_mismatch
 from mixture.tokens.join_rows import bucket_file
 from mixture.tokens.members import members_file, rows_file
 from mixture.tokens.store import PartFiles

@@ -128,7 +128,7 @@ def stock(tmp_path: Path) -> Stock:
         stream = {"sequence_length": LENGTH, "align": 1, "digest": "0" * 32}
         recipe = {"fingerprint": "f", "content": {"packing": "concat", "seed": 0}}
         made = [{"name": name, "stream": stream} | empty for name in phases]
-        lock = Lock("hand", recipe, {}, [], {"vocabulary": most}, {}, made)
+        lock = Lock("hand", recipe, {}, [], {"fingerprint": "made by hand", "vocabulary": most}, {}, made)
         folders = [shards_folder(Workspace(tmp_path / "work", tmp_path), lock, n) for n in range(len(phases))]
         truth = []
         for phase, folder in zip(made, folders, strict=True):

@@ -234,10 +234,10 @@ def test_the_same_plan_for_another_tokenizer_keeps_documents_and_their_order(kit
 
 
 def test_planning_in_many_tasks_gives_the_same_plan(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mixture.index import build
+    from mixture.index import sort
 
     # Small row groups and small tasks, so that this small corpus is planned in many pieces.
-    monkeypatch.setattr(build, "_ROWS_AT_ONCE", 50)
+    monkeypatch.setattr(sort, "_ROWS_AT_ONCE", 50)
     kitchen.corpus(documents(600))
     recipe = _recipe(kitchen, budget="600K")
     digests = set()

@@ -19,8 +19,9 @@ from mixture.plan.draw import Survey
 from mixture.plan.order import id_ranges
 from mixture.plan.pool import Threshold
 from mixture.plan.shortage import largest_budget
-from mixture.plan.slices import Layout, grid_tokens, read_stretch, write_slices
+from mixture.plan.slices import Slicing, grid_tokens, write_slices
 from mixture.plan.solve import Solution, solve
+from mixture.plan.stretch import read_stretch
 from mixture.recipe.rules import Mix
 from mixture.tokens.store import read_parquet
 from tests.plan.problems import mix
@@ -166,7 +167,7 @@ def test_every_appearance_stands_once_in_the_stream_and_cells_are_exact(tmp_path
     drawn = here.draw(found, solution.granted)
     seen = docs.seen * (here.pool.seen is not None)
     times = check(here, drawn.thresholds, solution.granted, seen)
-    layout = Layout(1 << seed % 4, here.pool.separators // 2, here.pool.separators - here.pool.separators // 2)
+    layout = Slicing(1 << seed % 4, here.pool.separators // 2, here.pool.separators - here.pool.separators // 2)
     records = write_slices(drawn, layout, tmp_path, ENGINE, Silence(), 100)
     tables = [read_parquet(tmp_path / f"slice-{number:05d}.parquet") for number in range(layout.count)]
     cells = sum(grid_tokens(table, here.pool.grid) for table in tables)

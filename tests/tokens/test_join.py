@@ -402,7 +402,7 @@ def test_a_lost_file_is_joined_again_to_the_same_bytes(kitchen: Kitchen, monkeyp
 
 
 def test_a_run_that_stopped_between_two_tasks_goes_on(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mixture.tokens import join_rows
+    from mixture.tokens import join_bucket, join_rows
 
     monkeypatch.setattr(join, "BUCKET_BYTES", 20_000)
     monkeypatch.setattr(inputs, "SMALL_FILE", 0)
@@ -412,8 +412,8 @@ def test_a_run_that_stopped_between_two_tasks_goes_on(kitchen: Kitchen, monkeypa
     calls = {"deal_rows": 0, "join_bucket": 0}
     stop_at = {"deal_rows": 3, "join_bucket": 2}
 
-    def counted(name: str) -> Callable[..., Any]:
-        real = getattr(join_rows, name)
+    def counted(module: Any, name: str) -> Callable[..., Any]:
+        real = getattr(module, name)
 
         def task(**given: Any) -> Any:
             calls[name] += 1
@@ -423,8 +423,8 @@ def test_a_run_that_stopped_between_two_tasks_goes_on(kitchen: Kitchen, monkeypa
 
         return task
 
-    for name in calls:
-        monkeypatch.setattr(join_rows, name, counted(name))
+    for module, name in ((join_rows, "deal_rows"), (join_bucket, "join_bucket")):
+        monkeypatch.setattr(module, name, counted(module, name))
     for _ in stop_at:
         with pytest.raises(KeyboardInterrupt):
             read(kitchen, source())

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from tests.cli.conftest import Said, Shop
+from tests.conftest import Document
 from tests.trace.test_text import hidden, kept
 
 LOCK = "small.lock.json"
@@ -171,7 +173,7 @@ def test_a_source_that_changed_is_one_sentence_and_one_that_is_gone_a_note(stall
     with hidden([path]):
         said = ask(stall, "-s", "3", "-t", "10")
     assert said.code == 0
-    assert "text: not shown, data/a.jsonl is not under the data root" in said.out
+    assert f"text: not shown, data/a.jsonl is not under {stall.root}; give the data root with --data" in said.out
 
 
 def _plans(shop: Shop) -> list[Path]:
@@ -209,7 +211,7 @@ def test_without_the_index_files_are_not_known(stall: Shop) -> None:
 
 def test_without_the_store_a_row_is_not_found(stall: Shop) -> None:
     with hidden([stall.root / "work" / "store"]):
-        stall.refused(ask(stall, "-f", "data/a.jsonl", "-r", "0"), "missing or damaged")
+        stall.refused(ask(stall, "-f", "data/a.jsonl", "-r", "0"), "the store is not here", "run `mixture tokenize`")
         assert answer(stall, "-s", "3", "-t", "10")["equal"] is True
 
 
@@ -253,3 +255,51 @@ def test_asking_writes_nothing(stall: Shop) -> None:
     ):
         assert ask(stall, *arguments).code == 0
     assert files() == before
+
+
+def test_a_damaged_shard_is_one_sentence_wherever_the_damage_is(stall: Shop) -> None:
+    (folder,) = (stall.root / "work" / "shards").iterdir()
+    path = min(folder.glob("*.arrow"))
+    whole = path.read_bytes()
+    with pa.ipc.open_file(whole) as reader:
+        spans = reader.get_batch(0).column("spans")
+    # Where the spans of a row begin, and where the name of a domain does: Arrow itself would end the process there.
+    for buffer in (spans.buffers()[1], spans.flatten().field("domain").buffers()[1]):
+        begins = buffer.to_pybytes()
+        with kept(path):
+            at = whole.index(begins[: 4 * len(spans)]) + 4
+            path.write_bytes(whole[:at] + (1 << 30).to_bytes(4, "little") + whole[at + 4 :])
+            stall.refused(ask(stall, "-s", "0"), f"{path}: damaged", "run `mixture pack` to write it again")
+    with kept(path):
+        path.write_bytes(whole.replace(b"doc_offset", b"doc_offsat"))
+        stall.refused(ask(stall, "-s", "0"), f"{path}: no shard, its columns are", "doc_offsat")
+
+
+def test_phases_are_told_apart_and_their_shards_may_lie_elsewhere_each_in_its_folder(shop: Shop) -> None:
+    path = shop.stock(more="phases:\n  - {name: one, budget: 8_000}\n  - {name: two, budget: 8_000}\n")
+    path.write_text(path.read_text().replace("budget: 20000\n", ""))
+    assert shop.run().code == 0
+    assert "phase one: not drawn: the quota of its domain" in "".join(
+        ask(shop, "-f", "data/a.jsonl", "-r", str(row)).out for row in range(20)
+    )
+    written = answer(shop, "-s", "3", "--phase", "two")
+    (shop.root / "work" / "shards").rename(shop.root / "there")
+    assert answer(shop, "-s", "3", "--phase", "two", "--shards", "there") == written
+    assert answer(shop, "-s", "3", "--phase", "two") == written | {"from": "plan"}
+    shop.refused(ask(shop, "-s", "3", "--phase", "two", "--shards", "nowhere"), "--shards nowhere: no such folder")
+
+
+def test_a_text_does_not_reach_the_terminal_as_commands(shop: Shop) -> None:
+    documents = [
+        Document(f"\x1b[31m{number}\x07 \x9b32m\x7f[bold]words[/bold]\tand\nlines " * 40, "books")
+        for number in range(30)
+    ]
+    shop.stock()
+    shop.corpus(documents)
+    assert shop.run("--debug").code == 0
+    text = answer(shop, "-s", "0", "-t", "9")["text"]
+    assert "\x1b[31m" in text["after"]
+    said = ask(shop, "-s", "0", "-t", "9").out
+    assert "␛[31m" in said
+    assert "[bold]words[/bold]\tand\nlines" in said
+    assert not set(said) & {"\x1b", "\x07", "\x9b", "\x7f"}

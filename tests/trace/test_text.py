@@ -152,9 +152,17 @@ def test_a_source_that_is_gone_is_said(house: Warehouse, built: Built, source: s
     with hidden(sorted(house.data.glob("**/*.*"))):
         answer = house.trace(built).token(number, place)
     assert answer["text"] is None
-    assert answer["text_unknown"].endswith("is not under the data root")
+    assert answer["text_unknown"].endswith(f"is not under {house.root}; give the data root with --data")
     assert answer["equal"] is None
     assert answer["document"]["source"] == source
+
+
+def test_a_vocabulary_that_is_gone_is_said(house: Warehouse, built: Built) -> None:
+    number, place = _read_from(house.trace(built), "pages")
+    with hidden([house.root / "tokenizer.json"]):
+        answer = house.trace(built).token(number, place)
+    assert answer["text_unknown"].startswith("tokenizer.json is not under")
+    assert (answer["equal"], answer["document"]["source"]) == (None, "pages")
 
 
 def test_a_source_that_changed_is_refused(house: Warehouse, built: Built) -> None:
