@@ -19,7 +19,7 @@ _LOCK = re.compile(r"(\.scale-[0-9.-]+(-matched)?)?\.lock\.json$")
 _OURS = {
     "a valid tuple": "a list in brackets",
     r"a valid dictionary or instance of \w+": "a mapping of keys to values",
-    r"tuple should have (.*) after validation": r"the list should have \1",
+    "Tuple should have (.*) after validation": r"The list should have \1",
 }
 #: Where each key and value of the file stands.
 Lines = dict[tuple[str | int, ...], int]

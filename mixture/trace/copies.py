@@ -186,6 +186,7 @@ def _places(stream: Stream, position: int, size: int, doc_id: bytes) -> Iterator
 
 def _in_shard(shard: OpenShard, first: int, doc_id: bytes) -> Iterator[tuple[int, Span]]:
     """Yield the spans of a document in a shard that begins with sequence `first`."""
+    shard.check()
     for batch in shard.batches:
         spans = spans_of(batch)
         rows = rows_of(spans.columns, doc_id)

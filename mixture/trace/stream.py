@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mixture import schemas
-from mixture.errors import LockError, TraceError
+from mixture.errors import LockError, StoreError, TraceError
 from mixture.hashing import id_words
 from mixture.lockfile import Lock
 from mixture.pack import Pieces
@@ -30,7 +30,7 @@ from mixture.plan.given import label
 from mixture.plan.stretch import read_stretch, sizes
 from mixture.plan.window import read_window, windows
 from mixture.shards.pack import shards_folder
-from mixture.shards.read import Shards, Tokens
+from mixture.shards.read import REMEDY, Shards, Tokens
 from mixture.storage import read_record
 from mixture.workspace import Workspace
 
@@ -219,11 +219,21 @@ class Stream:
         return self.shards.row(sequence).tokens
 
     def shard_row(self, sequence: int) -> Row:
-        """Return what a shard says of a sequence."""
+        """Return what a shard says of a sequence.
+
+        Raises:
+            LockError: nothing is packed.
+            StoreError: the shard is damaged.
+        """
         if self.shards is None:
             raise LockError(f"the lock of {self.lock.name!r} lists no shards yet; run `mixture pack` first")
         found = self.shards.row(sequence)
-        return Row(tuple(map(Span.of, found.spans.to_pylist())), tuple(found.marks.tolist()), "shards")
+        spans = tuple(map(Span.of, found.spans.to_pylist()))
+        borders = [0, *(place for span in spans for place in (span.start, span.stop)), self.length]
+        if borders != sorted(borders):
+            path = self.shards.path(self.window_of(sequence))
+            raise StoreError(f"{path}: damaged, the spans of sequence {sequence:,} do not follow each other; {REMEDY}")
+        return Row(spans, tuple(found.marks.tolist()), "shards")
 
     def plan_row(self, sequence: int) -> Row:
         """Return what the plan says of a sequence.

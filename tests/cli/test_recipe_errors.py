@@ -101,6 +101,29 @@ def test_a_value_out_of_bounds_is_named_with_its_key_and_the_bound(
 
 
 @pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("packing:", ("packing: input should be a mapping of keys to values, not None",)),
+        ("packing: [best-fit]", ("packing: input should be a mapping of keys to values",)),
+        ("packing: {kind: vsl, odds: []}", ("packing.odds: the list should have at least 1 item, not 0",)),
+        ("transforms: utk", ("transforms: input should be a mapping of keys to values, not 'utk'",)),
+        ("transforms: {utk: {room: 257}}", ("transforms.utk.room: 257 is above half of sequence.length 512",)),
+    ],
+)
+def test_a_packing_that_cannot_be_is_named_in_words_of_the_recipe(
+    shop: Shop, more: str, words: tuple[str, ...]
+) -> None:
+    shop.stock(more=more)
+    shop.refused(shop.run(), "small.yaml, line ", *words)
+    assert not (shop.root / "work").exists()
+
+
+def test_a_lock_in_place_of_its_recipe_is_told_apart(shop: Shop) -> None:
+    for lock in ("small.lock.json", "small.scale-1-16-matched.lock.json"):
+        shop.refused(shop.call("verify", lock), f"{lock}: a lock; name its recipe, small.yaml")
+
+
+@pytest.mark.parametrize(
     ("source", "words"),
     [
         ("{name: a, format: jsnl, paths: [x], domain: d}", ("format", "'jsonl'", "'jsnl'")),

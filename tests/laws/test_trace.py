@@ -101,8 +101,8 @@ def write(kitchen: Kitchen, changes: dict[str, Any]) -> Path:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kitchen]:
     """One corpus for all examples: tokenized once."""
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mixture.plan.slices.GROUP_ROWS", 5)
-        patch.setattr("mixture.index.build._ROWS_AT_ONCE", 16)
+        patch.setattr("mixture.plan.slices._GROUP_ROWS", 5)
+        patch.setattr("mixture.index.sort._ROWS_AT_ONCE", 16)
         kitchen = Kitchen(tmp_path_factory.mktemp("law"), stack)
         kitchen.corpus([*DOCS, *TWINS])
         yield kitchen

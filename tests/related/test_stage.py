@@ -36,9 +36,13 @@ def relations(
     return relater.relations()
 
 
+def file_of(found: Relations, domain: str, block: int) -> Path:
+    return relate.block_file(found.folder, found.domains.index(domain), block)
+
+
 def rows(found: Relations) -> list[dict[str, Any]]:
     """All rows of all blocks, sorted by domain and block."""
-    files = [found.file(name, block) for name, count in found.blocks.items() for block in range(count)]
+    files = [file_of(found, name, block) for name, count in found.blocks.items() for block in range(count)]
     return [row for path in files for row in pq.read_table(path).to_pylist()]
 
 
@@ -132,7 +136,7 @@ def test_a_block_that_is_gone_is_made_again_and_no_other(kitchen: Kitchen) -> No
     before = {path.name: path.stat().st_mtime_ns for path in first.folder.glob("*.parquet")}
     assert first.made
     assert not relations(kitchen).made
-    lost = first.file("wiki", 0)
+    lost = file_of(first, "wiki", 0)
     held = lost.read_bytes()
     for damage in (lost.unlink, lambda: lost.write_bytes(held[:-9]), lost.with_suffix(".json").unlink):
         damage()
@@ -221,7 +225,11 @@ def test_columns_that_hold_no_vectors_are_refused_in_one_sentence(kitchen: Kitch
     ragged = [[1.0] * (2 + n % 2) for n in range(40)]
     for column, why in (
         (ragged, "vectors of one length"),
-        (list(range(40)), "holds no vectors"),
+        ([[1.0] * (1 + n % 3) for n in range(39)] + [[1.0, 1.0]], "vectors of one length .they have 1 to 3 numbers"),
+        ([[]] * 39 + [[1.0]], "vectors of one length .they have 0 to 1 numbers"),
+        ([pa.scalar([], pa.list_(pa.float32()))] * 40, "holds lists without numbers"),
+        (["5"] * 40, "holds lists without numbers, or numbers alone"),
+        (list(range(40)), "holds no vectors of one length .its type is int64"),
         (["[1, 2"] * 40, "holds no vectors"),
     ):
         pq.write_table(pa.table({"doc_id": ids, "emb": column}), kitchen.root / "v.parquet")

@@ -435,6 +435,7 @@ def test_the_command_refuses_what_it_cannot_do(counter: Shop) -> None:
     absolute = str(counter.root / "eval" / "a.jsonl")
     counter.refused(decontaminate(counter, "--against", absolute), "is absolute", "--data")
     counter.refused(decontaminate(counter, "--against", "none.jsonl"), "none.jsonl", "no such file")
+    counter.refused(decontaminate(counter, "--against", "eval"), "eval: a folder, where files are wanted", "'eval/*'")
     assert decontaminate(counter, "--ngram", "3").code == 2
 
 

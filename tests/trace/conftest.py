@@ -127,8 +127,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
         patch.setattr(join, "BUCKET_BYTES", 30_000)
         patch.setattr("mixture.tokens.members._GROUP_ROWS", 4)
         patch.setattr("mixture.index.origins._GROUP_ROWS", 3)
-        patch.setattr("mixture.index.build._ROWS_AT_ONCE", 16)
-        patch.setattr("mixture.plan.slices.GROUP_ROWS", 7)
+        patch.setattr("mixture.index.sort._ROWS_AT_ONCE", 16)
+        patch.setattr("mixture.plan.slices._GROUP_ROWS", 7)
         house = Warehouse(tmp_path_factory.mktemp("house"), stack)
         house.fill()
         yield house

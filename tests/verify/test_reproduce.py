@@ -190,3 +190,40 @@ def test_diff_of_two_locks_is_one_document_for_machines(shop: Shop) -> None:
     found = shop.call("diff", "small.lock.json", "small.lock.json", "--json").json
     assert found["rules"] == []
     assert {row["gained"] + row["lost"] for row in found["documents"]} == {0}
+
+
+def test_ids_of_marks_come_back_from_the_lock_as_they_were_written(shop: Shop) -> None:
+    shop.stock(more="transforms: {utk: {probability: 1, room: 32, trace: 8}}\n")
+    assert shop.run().code == 0
+    said = shop.call("reproduce", "small.lock.json", "-j", "1")
+    assert said.code == 0, said.err
+
+
+def test_what_is_kept_is_named_also_where_it_differs_and_a_wrong_lock_is_not_passed_over(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(shop.root / "tmp"))
+    (shop.root / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", None)
+    assert shop.run().code == 0
+    command = ("reproduce", "small.lock.json", "-j", "1")
+    shop.refused(shop.call(*command, "--with", "gone.lock.json"), "gone.lock.json: no such lock")
+    shop.refused(shop.call(*command, "--with", "small.yaml"), "small.yaml: a recipe; name its lock, small.lock.json")
+    write_jsonl(shop.data / "a.jsonl", documents(60, seed=3))
+    said = shop.call(*command, "--keep")
+    assert said.code == 1
+    (kept,) = (shop.root / "tmp").iterdir()
+    assert said.err.startswith(f"reproduce: in {kept}, which stays\n")
+    assert (kept / "reproduced.lock.json").exists()
+
+
+def test_a_stopped_reproduction_does_not_say_that_it_can_go_on(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shop.run().code == 0
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Again, "reproduce", stop)
+    said = shop.call("reproduce", "small.lock.json", "-j", "1")
+    assert said.code == 130
+    assert said.err.splitlines()[-1] == "stopped, and nothing is compared; run it again, in an empty folder"
