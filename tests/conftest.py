@@ -13,12 +13,17 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pytest
+from hypothesis import settings
 
 from mixture.engine import Silence
 from mixture.engine.local import Local
 from mixture.flow import Job, open_job
 from mixture.lockfile import Lock
 from mixture.workspace import Workspace
+
+# How long a test takes hangs on who else is on the machine.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 WORDS = (
     "the",

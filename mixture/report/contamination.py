@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 from rich.table import Table
 
-from mixture.report.tables import share, short
+from mixture.report.tables import share, short, visible
 from mixture.scores.findings import Findings, Worst
 
 _EXCERPT = 160
@@ -58,7 +58,7 @@ def _worst(worst: Sequence[Worst]) -> list[RenderableType]:
         return []
     lines = ["worst documents"]
     for one in worst:
-        text = " ".join(one.excerpt.split())
+        text = visible(" ".join(one.excerpt.split()))
         cut = text[:_EXCERPT] + (" …" if len(text) > _EXCERPT else "")
         lines.append(
             f"  {one.doc_id}  {one.domain}  {one.input_file}, row {one.input_row:,}: {one.ngrams:,} n-grams, "

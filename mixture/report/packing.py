@@ -55,10 +55,11 @@ def packing_line(kind: str, phase: Mapping[str, Any]) -> str:
     padding = facts.places - facts.tokens - marks
     empty = f"{padding:,} places of padding ({share(padding, facts.places)} %)" if padding else "no padding"
     marked = f", {marks:,} marks" if marks else ""
+    cut = sum(facts.truncated)
     return (
-        f"{kind}: {facts.sequences:,} sequences, {share(facts.single, facts.sequences)} % of one document each, "
-        f"{empty}{marked}; {share(sum(facts.truncated), facts.documents)} % of "
-        f"documents truncated, mean context {facts.mean_context:,.0f} tokens"
+        f"{kind}: {facts.sequences:,} sequences, "
+        f"{f'{share(facts.single, facts.sequences)} %' if facts.single else 'none'} of one document each, "
+        f"{empty}{marked}; {f'{share(cut, facts.documents)} % of' if cut else 'no'} documents truncated, mean context {facts.mean_context:,.0f} tokens"
     )
 
 

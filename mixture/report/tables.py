@@ -18,6 +18,11 @@ from mixture.recipe.quantities import show_length
 _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
 _ARROW = " → "
 _SIDE_BY_SIDE = 5
+_PICTURES = (
+    {n: 0x2400 + n for n in range(32) if chr(n) not in "\t\n\r"}
+    | {0x7F: 0x2421}
+    | dict.fromkeys(range(0x80, 0xA0), "\ufffd")
+)
 
 
 def short(number: float) -> str:
@@ -26,6 +31,14 @@ def short(number: float) -> str:
         if number >= size:
             return f"{number / size:.3g}{unit}" if number < 1000 * size else f"{number / size:,.0f}{unit}"
     return f"{number:,.0f}"
+
+
+def visible(text: str) -> str:
+    """Put pictures (␛) in the place of a text's control characters, but for line ends and tabs.
+
+    A document's text must not give a terminal commands.
+    """
+    return text.translate(_PICTURES)
 
 
 def share(part: float, whole: float) -> str:

@@ -9,15 +9,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mixture.report.tables import visible
+
 #: Rows of a list that people are shown; `--json` has all.
 _MOST = 40
 _DIGITS = 16
-#: A text's control characters must not reach a terminal: pictures of them do (␛), but for line ends and tabs.
-_SEEN = (
-    {n: 0x2400 + n for n in range(32) if chr(n) not in "\t\n\r"}
-    | {0x7F: 0x2421}
-    | dict.fromkeys(range(0x80, 0xA0), "�")
-)
 
 
 def sequence(answer: dict[str, Any]) -> list[RenderableType]:
@@ -54,7 +50,7 @@ def token(answer: dict[str, Any]) -> list[RenderableType]:
 
 
 def _excerpt(text: dict[str, Any]) -> Text:
-    before, token, after = (str(text[name]).translate(_SEEN) for name in ("before", "token", "after"))
+    before, token, after = (visible(text[name]) for name in ("before", "token", "after"))
     whole = Text(f"…{before}")
     whole.append(f"⟦{token}⟧", "bold reverse")
     return whole.append(f"{after}…")

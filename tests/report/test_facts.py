@@ -25,3 +25,10 @@ def test_it_is_said_what_relates_documents_and_how_many_nothing_does(tmp_path: P
         shop.file("data/a.jsonl", b"\n".join(map(orjson.dumps, rows)))
         lines = shop.call("run", "small.yaml", "-j", "1").out.splitlines()
         assert [line.split() for line in lines if line.startswith("related")] == [["related", "by", "keywords"]]
+
+
+def test_none_is_said_of_sequences_and_documents_where_there_are_none(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        shop = Shop(tmp_path, stack)
+        shop.stock(more="packing: {kind: split-by-length, long: 0, short: 8}\n")
+        assert " sequences, none of one document each, " in shop.call("run", "small.yaml", "-j", "1").out
