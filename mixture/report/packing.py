@@ -56,10 +56,11 @@ def packing_line(kind: str, phase: Mapping[str, Any]) -> str:
     empty = f"{padding:,} places of padding ({share(padding, facts.places)} %)" if padding else "no padding"
     marked = f", {marks:,} marks" if marks else ""
     cut = sum(facts.truncated)
+    single = f"{share(facts.single, facts.sequences)} %" if facts.single else "none"
+    truncated = f"{share(cut, facts.documents)} % of" if cut else "no"
     return (
-        f"{kind}: {facts.sequences:,} sequences, "
-        f"{f'{share(facts.single, facts.sequences)} %' if facts.single else 'none'} of one document each, "
-        f"{empty}{marked}; {f'{share(cut, facts.documents)} % of' if cut else 'no'} documents truncated, mean context {facts.mean_context:,.0f} tokens"
+        f"{kind}: {facts.sequences:,} sequences, {single} of one document each, {empty}{marked}; {truncated} documents "
+        f"truncated, mean context {facts.mean_context:,.0f} tokens"
     )
 
 
