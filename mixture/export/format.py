@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mixture.errors import StoreError
-from mixture.shards.read import OpenShard, Tokens
+from mixture.shards.read import OpenShard
 from mixture.storage import HashingWriter
+from mixture.tokens.store import Tokens
 
 
 @dataclass(frozen=True)

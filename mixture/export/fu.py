@@ -20,7 +20,8 @@ import pyarrow as pa
 from mixture import schemas
 from mixture.export.format import File, Format, Options, signed
 from mixture.export.parquet import as_lists, schema_field, write_file
-from mixture.shards.read import OpenShard, real_of, spans_of, tokens_of
+from mixture.shards.read import OpenShard
+from mixture.shards.spans import real_of, spans_of, tokens_of
 
 #: The label that losses skip.
 IGNORED = -100

@@ -23,7 +23,8 @@ import orjson
 import pyarrow as pa
 
 from mixture.export.format import File, Format, Options, put, written
-from mixture.shards.read import OpenShard, Spans, spans_of, tokens_of
+from mixture.shards.read import OpenShard
+from mixture.shards.spans import Spans, spans_of, tokens_of
 from mixture.storage import HashingWriter, publish
 
 #: Bytes of tokens in a file, about: what `streaming` writes by default, and a loader fetches at a time.

@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mixture.export.format import File, Format, Options, put, signed, written
-from mixture.shards.read import OpenShard, real_of, spans_of, tokens_of
+from mixture.shards.read import OpenShard
+from mixture.shards.spans import real_of, spans_of, tokens_of
 from mixture.storage import publish
 
 Ints = npt.NDArray[np.int64]

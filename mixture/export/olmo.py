@@ -20,7 +20,8 @@ import polars as pl
 import pyarrow as pa
 
 from mixture.export.format import File, Format, Options, put, written
-from mixture.shards.read import OpenShard, real_of, spans_of, tokens_of
+from mixture.shards.read import OpenShard
+from mixture.shards.spans import real_of, spans_of, tokens_of
 from mixture.storage import publish
 
 #: Folder of the masks: apart, so that `*.npy` names token files only.

@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from mixture import schemas
 from mixture.export.format import File, Format, Options, written
-from mixture.shards.read import OpenShard, tokens_of
+from mixture.shards.read import OpenShard
+from mixture.shards.spans import tokens_of
 from mixture.storage import publish
 
 #: Tokens in a row group, about.

@@ -4,8 +4,7 @@ Sequences are numbered over a whole phase. Which shard holds one follows from th
 
     shards hold 3, 2, 3 sequences     0 1 2 | 3 4 | 5 6 7     locate(4) is (1, 1): shard 1, row 1
 
-Nothing is read until it is touched. A *real* token is one that a span covers; the other places of a sequence hold
-padding (id 0), or marks that a transform wrote and the column `marks` lists.
+Nothing is read until it is touched.
 """
 
 from __future__ import annotations
@@ -16,19 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mixture import schemas
 from mixture.errors import LockError, StoreError
 from mixture.hashing import file_digest
 from mixture.lockfile import Lock
-from mixture.pack.runs import covered
+from mixture.pack import Ints
+from mixture.shards.spans import tokens_of
 from mixture.storage import explain
-
-Ints = npt.NDArray[np.int64]
-Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
-Flags = npt.NDArray[np.bool_]
+from mixture.tokens.store import Tokens
 
 #: What to do about a damaged shard.
 REMEDY = "remove it and run `mixture pack` to write it again"
@@ -115,82 +111,6 @@ class OpenShard:
             raise StoreError(_damaged(self.path, error)) from error
         marks = schemas.numbers(batch.column("marks").flatten()) if self.marked else np.empty(0)
         return Row(tokens_of(batch)[0], batch.column("spans").flatten(), marks.astype(np.int64))
-
-
-@dataclass(frozen=True)
-class Spans:
-    """The spans of a record batch, end to end.
-
-    Attributes:
-        borders: where the spans of each row begin, and their number, int64, shape (rows + 1,).
-        start: first place in the sequence, int64, shape (m,).
-        stop: past the last place, int64, shape (m,).
-        columns: all that is known of each, `schemas.SPAN`, shape (m,).
-    """
-
-    borders: Ints
-    start: Ints
-    stop: Ints
-    columns: pa.StructArray
-
-    def per_row(self) -> Ints:
-        """Return how many each row has, shape (rows,)."""
-        return np.diff(self.borders)
-
-    @property
-    def row(self) -> Ints:
-        """Row of each, shape (m,)."""
-        return np.repeat(np.arange(len(self.borders) - 1), self.per_row())
-
-    def position(self, length: int) -> Ints:
-        """Return where each starts among the tokens of all rows, end to end, shape (m,)."""
-        return self.row * length + self.start
-
-    def real(self, length: int) -> Flags:
-        """Return which places they cover, shape (rows, length); they must not overlap."""
-        rows, size = len(self.borders) - 1, self.stop - self.start
-        if int(size.sum()) == rows * length:
-            return np.ones((rows, length), np.bool_)
-        begin = self.position(length)
-        return covered(begin, begin + size, rows * length).reshape(rows, length)
-
-    def numbers(self, name: str) -> Ints:
-        """Return one of the columns of integers, shape (m,)."""
-        return schemas.numbers(self.columns.field(name)).astype(np.int64)
-
-    def ids(self) -> list[str]:
-        """Return the documents' ids as 32 hex digits each."""
-        column = self.columns.field("doc_id")
-        text = column.buffers()[1].slice(16 * column.offset, 16 * len(column)).to_pybytes().hex()
-        return [text[at : at + 32] for at in range(0, len(text), 32)]
-
-    def coded_domains(self) -> tuple[Ints, list[str]]:
-        """Return the number of each document's domain, shape (m,), and the domains' names."""
-        coded = self.columns.field("domain").dictionary_encode()
-        return schemas.numbers(coded.indices).astype(np.int64), coded.dictionary.to_pylist()
-
-    def domains(self) -> list[str]:
-        """Return the documents' domains."""
-        codes, names = self.coded_domains()
-        return [names[code] for code in codes.tolist()]
-
-
-def tokens_of(batch: pa.RecordBatch) -> Tokens:
-    """Return a batch's tokens without a copy, shape (rows, length)."""
-    lists = batch.column("input_ids")
-    return schemas.numbers(lists.flatten()).reshape(len(batch), lists.type.list_size)
-
-
-def spans_of(batch: pa.RecordBatch) -> Spans:
-    """Return a batch's spans."""
-    borders, columns = schemas.lists(batch.column("spans"))
-    start, stop = (schemas.numbers(columns.field(name)).astype(np.int64) for name in ("start", "stop"))
-    return Spans(borders, start, stop, columns)
-
-
-def real_of(batch: pa.RecordBatch) -> Flags:
-    """Return which places hold real tokens, shape (rows, length)."""
-    return spans_of(batch).real(batch.column("input_ids").type.list_size)
 
 
 def open_shard(path: Path, facts: dict[str, Any]) -> OpenShard:

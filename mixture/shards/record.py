@@ -19,7 +19,7 @@ from mixture.hashing import id_words
 from mixture.pack import Ints
 from mixture.plan.cells import Grid
 from mixture.recipe import Buckets, bucket_names
-from mixture.shards.read import spans_of, tokens_of
+from mixture.shards.spans import spans_of, tokens_of
 
 
 def record_path(shard: Path) -> Path:

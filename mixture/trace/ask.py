@@ -17,7 +17,7 @@ from typing import Any
 
 from mixture.errors import InputError, StoreError, TraceError, nearest
 from mixture.lockfile import Lock
-from mixture.shards.read import Tokens
+from mixture.tokens.store import Tokens
 from mixture.trace.copies import copies
 from mixture.trace.documents import Document, Documents, Read
 from mixture.trace.fate import fate

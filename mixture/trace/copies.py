@@ -26,7 +26,8 @@ from mixture.plan.consumed import find_plan
 from mixture.plan.related import run_words
 from mixture.plan.stretch import slice_file
 from mixture.related.relate import block_file
-from mixture.shards.read import OpenShard, spans_of
+from mixture.shards.read import OpenShard
+from mixture.shards.spans import spans_of
 from mixture.tokens.store import damaged, read_between
 from mixture.trace.documents import Document
 from mixture.trace.stream import Span, Stream, rows_of, spans_of_pieces

@@ -30,8 +30,9 @@ from mixture.plan.given import label
 from mixture.plan.stretch import read_stretch, sizes
 from mixture.plan.window import read_window, windows
 from mixture.shards.pack import shards_folder
-from mixture.shards.read import REMEDY, Shards, Tokens
+from mixture.shards.read import REMEDY, Shards
 from mixture.storage import read_record
+from mixture.tokens.store import Tokens
 from mixture.workspace import Workspace
 
 Ints = npt.NDArray[np.int64]

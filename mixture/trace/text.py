@@ -25,11 +25,11 @@ from mixture.errors import TokenizerError, TraceError, VerifyError
 from mixture.hashing import document_ids
 from mixture.patterns import locate
 from mixture.recipe.sources import TokenizerSpec
-from mixture.shards.read import Tokens
 from mixture.tokens import tokenizer as tokenizers
 from mixture.tokens.join_rows import TEXT
 from mixture.tokens.members import members_of
 from mixture.tokens.shares import pieces, read_reading, texts_of
+from mixture.tokens.store import Tokens
 from mixture.trace.documents import Document, Documents
 from mixture.trace.excerpt import Excerpt, excerpt
 from mixture.trace.stream import Span

@@ -21,8 +21,9 @@ from mixture.hashing import id_words
 from mixture.lockfile import Lock
 from mixture.plan.cells import Grid
 from mixture.recipe import Buckets, Recipe
-from mixture.shards.read import map_shard, spans_of
+from mixture.shards.read import map_shard
 from mixture.shards.record import cells_of
+from mixture.shards.spans import spans_of
 from mixture.verify.findings import Finding
 
 #: Spans that a task holds in memory, about: a few hundred MB.

@@ -23,8 +23,9 @@ from mixture import schemas
 from mixture.errors import StoreError
 from mixture.hashing import file_digest
 from mixture.recipe import bucket_names
-from mixture.shards.read import REMEDY, Spans, spans_of
+from mixture.shards.read import REMEDY
 from mixture.shards.record import hash_rows, record_path, sum_cells
+from mixture.shards.spans import Spans, spans_of
 from mixture.shards.write import Geometry
 from mixture.storage import explain, read_record
 from mixture.verify.findings import Finding, missing

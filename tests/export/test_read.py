@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from mixture.errors import LockError, StoreError
 from mixture.lockfile import Lock
-from mixture.shards.read import Shards, check_shard, open_shard, real_of, spans_of, tokens_of
+from mixture.shards.read import Shards, check_shard, open_shard
+from mixture.shards.spans import real_of, spans_of, tokens_of
 from tests.export.conftest import KINDS, LENGTH, Shelf, Stock
 
 
