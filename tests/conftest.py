@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -194,3 +194,17 @@ def kitchens(tmp_path: Path) -> Iterator[Callable[[str], Kitchen]]:
     """Several kitchens, each with its own folder."""
     with ExitStack() as stack:
         yield lambda name: Kitchen(tmp_path / name, stack)
+
+
+@contextmanager
+def given_back(root: Path) -> Iterator[None]:
+    """Bring a folder's files back to what they were, whatever a test did to them."""
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    yield
+    for path in root.rglob("*"):
+        if path.is_file() and path not in before:
+            path.unlink()
+    for path, content in before.items():
+        if not path.exists() or path.read_bytes() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)

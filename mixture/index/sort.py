@@ -109,6 +109,7 @@ class _Digest:
         self.repeats = 0
 
     def add(self, table: pa.Table) -> None:
+        """Take in the next rows, in their order."""
         ids, lengths, domains = self._columns
         column = table["doc_id"].combine_chunks()
         ids.update(column.buffers()[1][16 * column.offset : 16 * (column.offset + len(column))])

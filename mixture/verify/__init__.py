@@ -84,6 +84,7 @@ class _Verification:
         self._not_checked = [room.absent for room in self._rooms if room.absent]
 
     def run(self, engine: Engine, progress: Progress) -> Verified:
+        """Check all that was asked for, and gather what is wrong."""
         shards = list(self._shard_tasks())
         files = self._files()
         work_tasks = list(tasks(files))

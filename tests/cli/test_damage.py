@@ -15,7 +15,7 @@ import pytest
 
 from mixture.storage import read_json, write_json
 from tests.cli.conftest import EASY, Said, Shop
-from tests.conftest import recipe_text
+from tests.conftest import given_back, recipe_text
 
 
 def _flip(path: Path, at: int) -> None:
@@ -67,16 +67,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
 @pytest.fixture
 def made(finished: Made) -> Iterator[Made]:
     """The finished shop, given back as it was."""
-    files = [path for path in finished.root.rglob("*") if path.is_file()]
-    before = {path: path.read_bytes() for path in files}
-    yield finished
-    for path in finished.root.rglob("*"):
-        if path.is_file() and path not in before:
-            path.unlink()
-    for path, content in before.items():
-        if not path.exists() or path.read_bytes() != content:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+    with given_back(finished.root):
+        yield finished
 
 
 # Shards.

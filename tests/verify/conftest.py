@@ -12,7 +12,7 @@ import pytest
 from mixture.flow import Job
 from mixture.tokens import inputs
 from mixture.verify import Checks, Verified
-from tests.conftest import Document, Kitchen, documents
+from tests.conftest import Document, Kitchen, documents, given_back
 
 SOURCES = """
   - {name: all, format: jsonl, paths: [data/*.jsonl], domain: {field: meta.set}, carry: [meta]}
@@ -69,13 +69,5 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
 @pytest.fixture
 def build(finished: Build) -> Iterator[Build]:
     """The finished build, given back as it was."""
-    files = [path for path in finished.root.rglob("*") if path.is_file()]
-    before = {path: path.read_bytes() for path in files}
-    yield finished
-    for path in finished.root.rglob("*"):
-        if path.is_file() and path not in before:
-            path.unlink()
-    for path, content in before.items():
-        if not path.exists() or path.read_bytes() != content:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+    with given_back(finished.root):
+        yield finished
