@@ -38,11 +38,19 @@ class Task:
         return getattr(importlib.import_module(module), name)(**self.arguments)
 
 
+#: The stages that have tasks, by the names of their commands.
+STAGES = ("tokenize", "score", "plan", "pack", "verify", "export")
+
+
 class Engine(Protocol):
     """Where tasks run."""
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Any]]:
+    def run(self, tasks: Sequence[Task], stage: str) -> Iterator[tuple[Task, Any]]:
         """Run every task; yield each with its record as it ends, in any order.
+
+        Args:
+            tasks: what to run.
+            stage: one of `STAGES`; where tasks run, and with what, may differ by stage.
 
         Raises:
             EngineError: a task died again and again without an error of its own.

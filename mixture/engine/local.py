@@ -44,8 +44,8 @@ class Local:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stop()
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Any]]:
-        """See `Engine.run`."""
+    def run(self, tasks: Sequence[Task], stage: str = "") -> Iterator[tuple[Task, Any]]:  # noqa: ARG002
+        """See `Engine.run`; every stage is the same here."""
         if min(self.workers, len(tasks)) <= 1:
             for task in tasks:
                 yield task, task.run()

@@ -220,7 +220,7 @@ def _run(missing: Sequence[Task], every: Sequence[Task], engine: Engine, progres
     total, left = sum(task.weight for task in every), sum(task.weight for task in missing)
     why = f"{len(missing)} of {len(every)} shards not whole yet"
     progress.start("export", why, "tokens", total, total - left)
-    for task, _ in engine.run(missing):
+    for task, _ in engine.run(missing, "export"):
         progress.advance(task.weight)
     progress.finish()
 

@@ -99,7 +99,7 @@ def survey(pool: Pool, folder: Path, engine: Engine, progress: Progress) -> Surv
         for first, stop, documents in stretches(pool.reader().groups)
     ]
     total: list[Counts] = []
-    for task, record in engine.run(tasks):
+    for task, record in engine.run(tasks, "plan"):
         target = Path(task.arguments["target"])
         table = read_parquet(target)
         shape = (pool.grid.size, pool.most_seen + 1, BINS)
@@ -108,8 +108,10 @@ def survey(pool: Pool, folder: Path, engine: Engine, progress: Progress) -> Surv
             *(np.array(record[name], np.int64) for name in ("held_out", "fates", "context", "lengths")),
         ]
         total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
-        target.unlink()
         progress.advance(task.weight)
+    # Only now: a run that dies in the loop finds the records of its tasks again, and must find their files.
+    for task in tasks:
+        Path(task.arguments["target"]).unlink()
     (documents, tokens), held_out, fates, context, lengths = total
     named = dict(zip(("without_tokens", "filtered", "aside"), fates.tolist(), strict=True))
     return Survey(pool.grid, documents, tokens, held_out, named, context, lengths if pool.lengths else None)
@@ -240,7 +242,7 @@ def draw_documents(pool: Pool, found: Survey, quota: Counts, folder: Path, engin
         for first, stop, documents in stretches(pool.reader().groups)
     ]
     files: list[list[Path]] = [[], [], []]
-    for task, counts in engine.run(tasks):
+    for task, counts in engine.run(tasks, "plan"):
         for held, name, count in zip(files, task.arguments["targets"], counts, strict=True):
             if count:
                 held.append(Path(name))

@@ -60,7 +60,9 @@ def lay(drawn: Drawn, relations: Relations, cuts: dict[str, int], engine: Engine
         )
         for path in (*drawn.once, *drawn.often)
     ]
-    for task, _ in engine.run(tasks):
+    for _ in engine.run(tasks, "plan"):
+        pass
+    for task in tasks:
         Path(task.arguments["drawn"]).unlink()
     return replace(drawn, once=tuple(map(_laid, drawn.once)), often=tuple(map(_laid, drawn.often)))
 

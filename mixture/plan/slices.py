@@ -87,7 +87,7 @@ def write_slices(
         for number in range(layout.count)
     ]
     records: dict[int, dict[str, Any]] = {}
-    for task, record in engine.run(tasks):
+    for task, record in engine.run(tasks, "plan"):
         records[task.arguments["number"]] = record
         progress.advance(task.weight)
     return [records[number] for number in range(layout.count)]

@@ -184,7 +184,7 @@ class Relater:
         self.progress.start("relate", "documents or what relates them are new", "documents", documents, done)
         if missing:
             source.write(folder / "source.json")
-        for task, _ in self.engine.run(missing):
+        for task, _ in self.engine.run(missing, "plan"):
             self.progress.advance(task.weight)
         self.progress.finish()
 

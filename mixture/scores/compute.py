@@ -152,7 +152,7 @@ def score(
 def _compute(tasks: Sequence[Task], total: int, lacking: str, engine: Engine, progress: Progress) -> None:
     why = f"{lacking} inputs not scored yet: {some(dict.fromkeys(task.label for task in tasks))}"
     progress.start("score", why, "B", total, total - sum(task.weight for task in tasks))
-    for task, _ in engine.run(tasks):
+    for task, _ in engine.run(tasks, "score"):
         progress.advance(task.weight)
     progress.finish()
 

@@ -144,7 +144,7 @@ def search(
     labels = tuple(dict.fromkeys(part.unit.label for part, _ in missing))
     why = f"{len(missing)} of {len(parts)} parts not searched yet: {some(labels)}"
     progress.start(rule.name, why, "tokens", total, total - left)
-    for task, _ in engine.run([_task(part, target, folder, rule.name) for part, target in missing]):
+    for task, _ in engine.run([_task(part, target, folder, rule.name) for part, target in missing], "score"):
         progress.advance(task.weight)
     progress.finish()
     about = {"least": least_whole(evaluation.ngram), "version": VERSION, "tokenizer": store.tokenizer.fingerprint}

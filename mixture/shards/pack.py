@@ -96,7 +96,7 @@ def pack(
         total,
         total - sum(task.weight for task in missing),
     )
-    for task, _ in engine.run(missing):
+    for task, _ in engine.run(missing, "pack"):
         progress.advance(task.weight)
     progress.finish()
     records = [[read_json(record_path(Path(task.arguments["target"]))) for task in of_phase] for of_phase in tasks]
@@ -121,7 +121,7 @@ def _check_store(store: Store, engine: Engine) -> None:
         for part in store.parts
         if not part.fresh
     ]
-    for _ in engine.run(tasks):
+    for _ in engine.run(tasks, "pack"):
         pass
 
 

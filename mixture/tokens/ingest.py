@@ -173,7 +173,7 @@ def _tokenize_with(
     why = f"{len(made)} of {len(texts)} inputs new or changed: {some(made)}"
     progress.start("tokenize", why, "B", total, total - sum(task.weight for task in missing))
     seen = sum(sum(join.rejected.values()) for join in found.joins)
-    for task, report in engine.run(missing):
+    for task, report in engine.run(missing, "tokenize"):
         progress.advance(task.weight)
         seen += sum(report["rejected"].values())
         if seen > recipe.max_bad_rows:

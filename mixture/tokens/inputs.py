@@ -153,8 +153,13 @@ def _key(recipe: Recipe, source: Source, files: Sequence[InputFile]) -> str:
     return fingerprint({"version": _FORMAT_VERSION, "chunk": CHUNK_BYTES, "how": how, "files": contents})
 
 
-def hash_files(paths: Sequence[str]) -> list[str]:
-    """Task: return the content hash of each file."""
+def hash_files(paths: Sequence[str], stamps: Sequence[Any]) -> list[str]:  # noqa: ARG001 - it makes another task
+    """Task: return the content hash of each file.
+
+    Args:
+        paths: the files.
+        stamps: what tells whether they changed; so that the record of a task is never taken for a file's later state.
+    """
     digests: list[str] = []
     for name in paths:
         try:
@@ -180,7 +185,7 @@ def content_hashes(places: Sequence[Path], workspace: Workspace, engine: Engine)
                 raise InputError(explain(error, path)) from error
             stamps[path] = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
     new = [path for path, stamp in stamps.items() if seen.get(str(path), [None])[:-1] != stamp]
-    for task, digests in engine.run(list(_hash_tasks(new, stamps))):
+    for task, digests in engine.run(list(_hash_tasks(new, stamps)), "tokenize"):
         seen |= {p: [*stamps[Path(p)], d] for p, d in zip(task.arguments["paths"], digests, strict=True)}
     if new:
         write_json(workspace.seen_inputs, seen)
@@ -194,5 +199,6 @@ def _hash_tasks(paths: Sequence[Path], stamps: dict[Path, list[Any]]) -> Iterato
         group.append(str(path))
         size += stamps[path][0]
         if size >= _HASH_TASK_BYTES or number == len(paths) - 1:
-            yield Task("mixture.tokens.inputs:hash_files", {"paths": group}, size, f"hash {Path(group[0]).name}")
+            arguments = {"paths": group, "stamps": [stamps[Path(name)] for name in group]}
+            yield Task("mixture.tokens.inputs:hash_files", arguments, size, f"hash {Path(group[0]).name}")
             group, size = [], 0

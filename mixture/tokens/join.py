@@ -158,7 +158,7 @@ class _Stage:
         done = half - sum(task.weight for task in missing)
         progress.start("join", f"source {self._source.name!r} is new or changed", "B", 2 * half, done)
         bad, most = 0, self._recipe.max_bad_rows
-        for task, report in engine.run(missing):
+        for task, report in engine.run(missing, "tokenize"):
             progress.advance(task.weight)
             bad += sum(report["rejected"].values())
             if bad > most:
@@ -170,7 +170,7 @@ class _Stage:
         write_json(self.folder / "staged" / "staged.json", _staged(dealt, first))
         found = [s | {"row": s["row"] + first[r["unit"], s["chunk"]]} for r in dealt for s in r["samples"]]
         buckets: dict[int, dict[str, Any]] = {}
-        for task, report in engine.run(list(self._join(half // self._buckets))):
+        for task, report in engine.run(list(self._join(half // self._buckets)), "tokenize"):
             progress.advance(task.weight)
             buckets[task.arguments["bucket"]] = report
         progress.finish()

@@ -93,7 +93,7 @@ class _Verification:
         progress.start("verify", why, "B", size, 0)
         reports: dict[str, dict[str, Any]] = {}
         of_files: list[tuple[str, list[dict[str, Any]]]] = []
-        for task, report in engine.run([*shards, *work_tasks]):
+        for task, report in engine.run([*shards, *work_tasks], "verify"):
             if task.function.endswith(":check_shard"):
                 reports[task.label] = report
             else:
@@ -167,7 +167,7 @@ class _Verification:
             sums = [reports[task.label]["cells"] for task in shards if task.label.startswith(f"{number} ")]
             findings += check_cells(self._recipe, phase, sums)
         paths = [Path(task.arguments["path"]) for task in shards]
-        of_copies = [report for _, report in engine.run(list(copies_tasks(self._recipe, self._lock, paths)))]
+        of_copies = [report for _, report in engine.run(list(copies_tasks(self._recipe, self._lock, paths)), "verify")]
         broken = sorted((f for report in of_copies for f in report["findings"]), key=lambda f: str(f["message"]))
         documents = sum(report["documents"] for report in of_copies)
         most = max((report["most"] for report in of_copies), default=0)

@@ -44,7 +44,7 @@ class Counting(Local):
         super().__init__(1)
         self.ran: list[Task] = []
 
-    def run(self, tasks: Any) -> Iterator[tuple[Task, Any]]:
+    def run(self, tasks: Any, stage: str) -> Iterator[tuple[Task, Any]]:  # noqa: ARG002
         for task in tasks:
             if "score" in task.function:
                 self.ran.append(task)

@@ -211,7 +211,7 @@ class Dying(Local):
         self.after = after
         self.ran: list[Task] = []
 
-    def run(self, tasks: Any) -> Iterator[tuple[Task, Any]]:
+    def run(self, tasks: Any, stage: str) -> Iterator[tuple[Task, Any]]:  # noqa: ARG002
         for task in tasks:
             if "contamination" in task.function:
                 if len(self.ran) == self.after:
