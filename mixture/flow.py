@@ -36,6 +36,7 @@ from mixture.scores.compute import Scores, choose, score
 from mixture.scores.contamination import Searched, gates, search
 from mixture.scores.findings import Findings, findings, with_flagged
 from mixture.shards.pack import Packed, pack
+from mixture.storage import Place
 from mixture.tokens.ingest import Store, tokenize
 from mixture.tokens.inputs import find
 from mixture.verify import Checks, Finding, Verified, verify
@@ -58,7 +59,7 @@ class Job:
     path: Path
     recipe: Recipe
     workspace: Workspace
-    lock_path: Path
+    lock_path: Place
     engine: Engine
     progress: Progress
 
@@ -84,7 +85,12 @@ class Job:
         return replace(self, lock_path=self.lock_path.with_name(f"{usual}.scale-{pilot}.lock.json"))
 
     def given(
-        self, consumed: Sequence[str] = (), like: Path | None = None, scale: str = "", *, match_repetition: bool = False
+        self,
+        consumed: Sequence[str] = (),
+        like: Path | None = None,
+        scale: str = "",
+        *,
+        match_repetition: bool = False,
     ) -> Given:
         """Read what a plan is told besides its recipe.
 
@@ -195,7 +201,7 @@ class Job:
         """Write the shards and complete the lock."""
         return pack(self.recipe, store, made, self.workspace, self.engine, self.lock_path, self.progress)
 
-    def verify(self, shards: Path | None = None) -> Verified:
+    def verify(self, shards: Place | None = None) -> Verified:
         """Check the shards against the lock, without the store or the plan.
 
         Args:
@@ -220,7 +226,7 @@ class Job:
             return Verified(findings=(Finding("lock", str(error), str(self.lock_path)),))
 
 
-def current_lock(recipe: Recipe, path: Path) -> Lock:
+def current_lock(recipe: Recipe, path: Place) -> Lock:
     """Read the lock of a recipe as it stands.
 
     Raises:
@@ -290,7 +296,7 @@ def _lock_of(path: Path, workspace: Workspace, engine: Engine, progress: Progres
 
 
 def open_job(
-    path: Path, workspace: Workspace, engine: Engine, progress: Progress, lock_path: Path | None = None
+    path: Path, workspace: Workspace, engine: Engine, progress: Progress, lock_path: Place | None = None
 ) -> Job:
     """Read a recipe and bind it to a place."""
     recipe = load_recipe(path)

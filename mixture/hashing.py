@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,6 @@ U64 = npt.NDArray[np.uint64]
 #: frac(golden ratio) · 2^64: successive multiples are spread over the circle better than any other step.
 GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
-_READ_BYTES = 1 << 22
 
 
 def mix(x: U64) -> U64:
@@ -114,12 +112,3 @@ def canonical(value: Any) -> bytes:
 def fingerprint(value: Any) -> str:
     """Return 32 hex digits that name a JSON value."""
     return xxhash.xxh3_128_hexdigest(canonical(value))
-
-
-def file_digest(path: Path) -> str:
-    """Return the XXH3-128 of a file's bytes as 32 hex digits."""
-    state = xxhash.xxh3_128()
-    with path.open("rb") as handle:
-        while block := handle.read(_READ_BYTES):
-            state.update(block)
-    return state.hexdigest()

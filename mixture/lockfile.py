@@ -11,13 +11,12 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from mixture import __version__
 from mixture.errors import LockError, StoreError
 from mixture.hashing import fingerprint
-from mixture.storage import SEAL, explain, unsealed, write_json
+from mixture.storage import SEAL, Place, explain, read_bytes, unsealed, write_json
 
 FORMAT = 3
 #: What the seal calls a lock: people give the file another name.
@@ -89,7 +88,7 @@ class Lock:
         """Return the lock as `plan` wrote it, before anything was packed."""
         return replace(self, phases=[_planned(phase) for phase in self.phases])
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Place) -> None:
         """Publish the lock file.
 
         Raises:
@@ -117,7 +116,7 @@ def _planned(phase: dict[str, Any]) -> dict[str, Any]:
     return phase | {"cells": cells, "context": context, "packing": {}, "shards": []}
 
 
-def read(path: Path) -> Lock | None:
+def read(path: Place) -> Lock | None:
     """Read a lock file, or return None where there is none.
 
     Raises:
@@ -125,7 +124,7 @@ def read(path: Path) -> Lock | None:
         StoreError: the file cannot be read.
     """
     try:
-        whole = path.read_bytes()
+        whole = read_bytes(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -168,7 +167,7 @@ def _edited(stated: object) -> str:
     )
 
 
-def require(path: Path, name: str) -> Lock:
+def require(path: Place, name: str) -> Lock:
     """Read the lock that a stage needs.
 
     Raises:
@@ -181,7 +180,7 @@ def require(path: Path, name: str) -> Lock:
     return lock
 
 
-def check_owner(lock: Lock, path: Path, name: str) -> None:
+def check_owner(lock: Lock, path: Place, name: str) -> None:
     """Refuse a lock that another recipe owns.
 
     Raises:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixture.errors import InputError
+from mixture.storage import Place, as_place, below, matches, refusals
 
 #: Roots that every machine with Python has; a recipe names them instead of a path of one machine.
 PYTHON_ROOTS = {"python://stdlib/": "stdlib", "python://site-packages/": "purelib"}
@@ -26,10 +27,10 @@ class Found:
     """
 
     name: str
-    path: Path
+    path: Place
 
 
-def expand(patterns: Sequence[str], exclude: Sequence[str], root: Path) -> tuple[Found, ...]:
+def expand(patterns: Sequence[str], exclude: Sequence[str], root: Place) -> tuple[Found, ...]:
     """Return the files that the patterns match under the data root, once each, in the order of their names.
 
     Raises:
@@ -45,20 +46,20 @@ def expand(patterns: Sequence[str], exclude: Sequence[str], root: Path) -> tuple
     return tuple(kept[name] for name in sorted(kept))
 
 
-def locate(name: str, root: Path) -> Path:
+def locate(name: str, root: Place) -> Place:
     """Return where a recipe's relative (or `python://`) name lies on this machine."""
     _, base, rest = _split_root(name, root)
     return base / rest
 
 
-def _split_root(pattern: str, root: Path) -> tuple[str, Path, str]:
+def _split_root(pattern: str, root: Place) -> tuple[str, Place, str]:
     for prefix, place in PYTHON_ROOTS.items():
         if pattern.startswith(prefix):
-            return prefix, Path(sysconfig.get_path(place)), pattern.removeprefix(prefix)
+            return prefix, as_place(sysconfig.get_path(place)), pattern.removeprefix(prefix)
     return "", root, pattern
 
 
-def _glob(pattern: str, root: Path) -> list[Found]:
+def _glob(pattern: str, root: Place) -> list[Found]:
     prefix, base, rest = _split_root(pattern, root)
     if not _GLOB_CHARACTERS & set(rest):
         paths = [base / rest]
@@ -68,12 +69,14 @@ def _glob(pattern: str, root: Path) -> list[Found]:
         wild = next(i for i, part in enumerate(parts) if _GLOB_CHARACTERS & set(part))
         base = base.joinpath(*parts[:wild])
         prefix += "".join(f"{part}/" for part in parts[:wild])
-        tail = str(Path(*parts[wild:]))
-        return [Found(prefix + path.relative_to(base).as_posix(), path) for path in base.glob(tail) if path.is_file()]
-    return [Found(prefix + Path(rest).as_posix(), path) for path in paths if path.exists() and not path.is_dir()]
+        with refusals(base):
+            found = matches(base, str(Path(*parts[wild:])))
+        return [Found(prefix + below(path, base), path) for path in found]
+    with refusals(base):
+        return [Found(prefix + Path(rest).as_posix(), path) for path in paths if path.is_file()]
 
 
-def _no_match(pattern: str, root: Path) -> str:
+def _no_match(pattern: str, root: Place) -> str:
     _, base, rest = _split_root(pattern, root)
     if _GLOB_CHARACTERS & set(rest):
         return f"no file matches {pattern!r} under {base}; check the pattern, or give the data root with --data"

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from mixture.lockfile import Lock, versions_here
 from mixture.plan import given as given_stage
 from mixture.plan.given import Given
 from mixture.plan.records import inputs_of
-from mixture.storage import explain
+from mixture.storage import Place, explain, remove_folder
 from mixture.verify.rebuilt import Difference, Reproduced, compare_locks, newer
 from mixture.workspace import Workspace
 
@@ -34,7 +33,7 @@ _PILOT = re.compile(r"\.scale-[0-9.-]+(-matched)?$")
 
 
 @contextlib.contextmanager
-def empty_place(work: Path | None, *, keep: bool = False) -> Iterator[Path]:
+def empty_place(work: Place | None, *, keep: bool = False) -> Iterator[Place]:
     """Give a folder without anything in it; one that nobody named is removed at the end.
 
     Args:
@@ -46,7 +45,7 @@ def empty_place(work: Path | None, *, keep: bool = False) -> Iterator[Path]:
     """
     try:
         if work is None:
-            place = Path(tempfile.mkdtemp(prefix="mixture-reproduce-"))
+            place: Place = Path(tempfile.mkdtemp(prefix="mixture-reproduce-"))
         else:
             place = work.absolute()
             place.mkdir(parents=True, exist_ok=True)
@@ -60,7 +59,7 @@ def empty_place(work: Path | None, *, keep: bool = False) -> Iterator[Path]:
     try:
         yield place
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        remove_folder(place)
 
 
 def recipe_of(lock: Path) -> Path:

@@ -13,7 +13,8 @@ Keys are content hashes, so a change of one thing makes that thing anew and find
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+
+from mixture.storage import Place
 
 
 @dataclass(frozen=True)
@@ -25,43 +26,43 @@ class Workspace:
         data: what a recipe's paths are relative to.
     """
 
-    work: Path
-    data: Path
+    work: Place
+    data: Place
 
     @property
-    def seen_inputs(self) -> Path:
+    def seen_inputs(self) -> Place:
         """Hashes of input files by path, size and time of change."""
         return self.work / "inputs.json"
 
-    def store(self, tokenizer: str) -> Path:
+    def store(self, tokenizer: str) -> Place:
         """Folder of one tokenizer's store."""
         return self.work / "store" / tokenizer
 
-    def joined(self, key: str) -> Path:
+    def joined(self, key: str) -> Place:
         """Folder of one source's joined documents."""
         return self.work / "joined" / key
 
-    def index(self, key: str) -> Path:
+    def index(self, key: str) -> Place:
         """Folder of one document index."""
         return self.work / "index" / key
 
-    def scores(self, key: str) -> Path:
+    def scores(self, key: str) -> Place:
         """Folder of one column of scores."""
         return self.work / "scores" / key
 
-    def related(self, key: str) -> Path:
+    def related(self, key: str) -> Place:
         """Folder of the relations between documents."""
         return self.work / "related" / key
 
     @property
-    def plans(self) -> Path:
+    def plans(self) -> Place:
         """Folder of all plans."""
         return self.work / "plans"
 
-    def plan(self, name: str, key: str) -> Path:
+    def plan(self, name: str, key: str) -> Place:
         """Folder of one phase's plan."""
         return self.plans / f"{name}-{key[:12]}"
 
-    def shards(self, name: str, key: str) -> Path:
+    def shards(self, name: str, key: str) -> Place:
         """Folder of the shards that a phase's plan makes, laid out in one way."""
         return self.work / "shards" / f"{name}-{key[:12]}"

@@ -13,6 +13,8 @@ import pyarrow as pa
 from mixture.corpus import bytestream, documents, fields, spans, verdict
 from mixture.corpus.documents import Chunk, InputFile, Reading
 from mixture.errors import InputError
+from mixture.storage import open_read
+from mixture.storage.tables import mapped
 
 _FILE_MAGIC = b"ARROW1"
 
@@ -52,14 +54,14 @@ def read(file: InputFile, reading: Reading, start: int = 0, step: int = 1) -> It
 @contextlib.contextmanager
 def _mapped(file: InputFile) -> Iterator[tuple[pa.NativeFile, bool]]:
     """Map a file into memory and say whether it is an IPC file; an empty one is neither, and holds nothing."""
-    with file.path.open("rb") as raw:
+    with open_read(file.path) as raw:
         head = raw.read(16)
     if not head.startswith((_FILE_MAGIC, b"\xff\xff\xff\xff")):
         bytestream.check_signature(file, head, "an Arrow file or stream")
     if not head:
         yield pa.BufferReader(b""), False
         return
-    with pa.memory_map(str(file.path)) as source:
+    with mapped(file.path) as source:
         yield source, head.startswith(_FILE_MAGIC)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -19,6 +18,7 @@ import zstandard
 
 from mixture.corpus.documents import InputFile
 from mixture.errors import InputError
+from mixture.storage import Place, open_read
 
 _GZIP = (".gz",)
 _ZSTD = (".zst", ".zstd")
@@ -42,7 +42,7 @@ _SIGNATURES = (
 )
 
 
-def compressed(path: Path) -> bool:
+def compressed(path: Place) -> bool:
     """Say whether a file's suffix names a compression."""
     return path.suffix.lower() in _GZIP + _ZSTD
 
@@ -54,7 +54,7 @@ def blocks(file: InputFile) -> Iterator[bytes]:
         InputError: it cannot be opened, is not compressed as its suffix says, is damaged, or ends too early.
     """
     suffix = file.path.suffix.lower()
-    with guard(file, "gzip" if suffix in _GZIP else "zstd"), file.path.open("rb") as raw:
+    with guard(file, "gzip" if suffix in _GZIP else "zstd"), open_read(file.path) as raw:
         if suffix in _GZIP:
             yield from _gunzip(raw)
         elif suffix in _ZSTD:

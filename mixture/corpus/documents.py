@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from mixture.storage import Place
 
 #: Text in a chunk, about; one document may be longer.
 CHUNK_BYTES = 64 << 20
@@ -33,7 +34,7 @@ class InputFile:
     """
 
     name: str
-    path: Path
+    path: Place
     size: int
     digest: str
 

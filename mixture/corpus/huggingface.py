@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +19,7 @@ import pyarrow as pa
 from mixture.corpus import documents, fields, verdict
 from mixture.corpus.documents import Chunk, InputFile, Reading
 from mixture.errors import InputError, nearest
+from mixture.storage import as_place
 
 STREAM_ROWS = 4096
 _SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")
@@ -133,7 +133,7 @@ def _explained(file: InputFile, reading: Reading) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        cause = " ".join(str(error).replace(str(Path(file.path)), file.name).split())[:300].rstrip(". ")
+        cause = " ".join(str(error).replace(str(as_place(file.path)), file.name).split())[:300].rstrip(". ")
         if "hub" not in options:
             raise InputError(
                 f"{file.name}: not a data set that `datasets` can load ({cause}); check its files, and "

@@ -14,12 +14,13 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
-from io import FileIO
+from io import RawIOBase
 from typing import NamedTuple
 
 from mixture.corpus import bytestream, documents, json_rows, verdict
 from mixture.corpus.documents import Chunk, InputFile, Reading
 from mixture.errors import InputError
+from mixture.storage import open_raw, open_read
 
 _BOM = b"\xef\xbb\xbf"
 _HEAD_BYTES = 1 << 12
@@ -43,7 +44,7 @@ def chunks(file: InputFile, reading: Reading) -> int | None:  # noqa: ARG001 (ev
     """
     if bytestream.compressed(file.path):
         return None
-    with bytestream.guard(file, "JSON lines"), file.path.open("rb") as handle:
+    with bytestream.guard(file, "JSON lines"), open_read(file.path) as handle:
         return -(-handle.seek(0, 2) // documents.CHUNK_BYTES)
 
 
@@ -65,7 +66,7 @@ def read(file: InputFile, reading: Reading, start: int = 0, step: int = 1) -> It
 
 def _sought(file: InputFile, start: int, step: int) -> Iterator[_Stretch]:
     size = documents.CHUNK_BYTES
-    with bytestream.guard(file, "JSON lines"), file.path.open("rb", buffering=0) as handle:
+    with bytestream.guard(file, "JSON lines"), open_raw(file.path) as handle:
         _check_head(file, handle.read(_HEAD_BYTES))
         borders = _Borders(handle)
         for index in range(start, -(-borders.end // size), step):
@@ -76,7 +77,7 @@ def _sought(file: InputFile, start: int, step: int) -> Iterator[_Stretch]:
 class _Borders:
     """Where lines begin in an open file."""
 
-    def __init__(self, handle: FileIO) -> None:
+    def __init__(self, handle: RawIOBase) -> None:
         self._handle = handle
         self.end = handle.seek(0, 2)
         # No line begins between these two: keeps one line over many chunks from being searched once for each.

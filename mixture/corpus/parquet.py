@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 
 from mixture.corpus import bytestream, documents, fields, spans, verdict
 from mixture.corpus.documents import Chunk, InputFile, Reading
+from mixture.storage import open_read
+from mixture.storage.tables import open_parquet
 
 _BATCH_BYTES = 1 << 22
 _MAX_BATCH_ROWS = 1 << 16
@@ -45,9 +47,9 @@ def read(file: InputFile, reading: Reading, start: int = 0, step: int = 1) -> It
 
 def _open(file: InputFile) -> pq.ParquetFile:
     # Opened by Python first, for the operating system's own words where it refuses.
-    with file.path.open("rb") as raw:
+    with open_read(file.path) as raw:
         raw.read(1)
-    return pq.ParquetFile(file.path, page_checksum_verification=True, pre_buffer=False, memory_map=False)
+    return open_parquet(file.path, pre_buffer=False, memory_map=False)
 
 
 class _Groups:

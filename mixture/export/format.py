@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from mixture.errors import StoreError
 from mixture.shards.read import OpenShard
-from mixture.storage import HashingWriter
+from mixture.storage import HashingWriter, Place
 from mixture.tokens.store import Tokens
 
 
@@ -66,17 +65,17 @@ class Format:
     """
 
     summary: str
-    write: Callable[[OpenShard, Path, Options], list[File]]
-    finish: Callable[[Path, Sequence[File]], list[File]] | None = None
+    write: Callable[[OpenShard, Place, Options], list[File]]
+    finish: Callable[[Place, Sequence[File]], list[File]] | None = None
     units: tuple[str, ...] = ("row",)
 
 
-def written(path: Path, out: HashingWriter, sequences: int = 0, tokens: int = 0) -> File:
+def written(path: Place, out: HashingWriter, sequences: int = 0, tokens: int = 0) -> File:
     """Return the record of a file that was published in the phase's folder."""
     return File(path.name, out.size, out.digest, sequences, tokens)
 
 
-def signed(tokens: Tokens, shard: Path) -> npt.NDArray[np.int32]:
+def signed(tokens: Tokens, shard: Place) -> npt.NDArray[np.int32]:
     """Return tokens as int32, same shape; without a copy where they are uint32.
 
     Raises:

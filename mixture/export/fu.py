@@ -12,8 +12,6 @@ Source: Fu et al. 2024 (arXiv 2402.10171), `data_engineering/slimpajama_packing.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 
@@ -22,6 +20,7 @@ from mixture.export.format import File, Format, Options, signed
 from mixture.export.parquet import as_lists, schema_field, write_file
 from mixture.shards.read import OpenShard
 from mixture.shards.spans import real_of, spans_of, tokens_of
+from mixture.storage import Place
 
 #: The label that losses skip.
 IGNORED = -100
@@ -32,7 +31,7 @@ SCHEMA = pa.schema(
 )
 
 
-def write(shard: OpenShard, stem: Path, options: Options) -> list[File]:  # noqa: ARG001
+def write(shard: OpenShard, stem: Place, options: Options) -> list[File]:  # noqa: ARG001
     """Write one shard as one Parquet file in Fu et al.'s schema.
 
     Raises:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from mixture.engine import Engine, Progress, Task
@@ -19,7 +18,18 @@ from mixture.export import FORMATS
 from mixture.export.format import File, Options
 from mixture.lockfile import Lock
 from mixture.shards.read import check_shard, open_shard
-from mixture.storage import explain, only_run, read_json, read_record, write_json
+from mixture.storage import (
+    Place,
+    as_place,
+    each,
+    explain,
+    only_run,
+    read_json,
+    read_record,
+    remove,
+    size_of,
+    write_json,
+)
 
 RECORD = "export.json"
 _OWN = ".export"
@@ -37,7 +47,7 @@ class Exported:
         made: names of the shards that this run wrote.
     """
 
-    out: Path
+    out: Place
     record: dict[str, Any]
     made: tuple[str, ...]
 
@@ -55,7 +65,7 @@ class Request:
     """
 
     lock: Lock
-    folders: Sequence[Path]
+    folders: Sequence[Place]
     phases: Sequence[int]
     format: str
     unit: str
@@ -73,7 +83,7 @@ class Request:
         made_of = {"name": self.lock.name, "fingerprint": self.lock.fingerprint}
         return {"format": self.format, "unit": self.unit, "lock": made_of, "phases": names}
 
-    def target(self, out: Path, phase: int) -> Path:
+    def target(self, out: Place, phase: int) -> Place:
         """Return the folder of one phase."""
         name = self.lock.phases[phase]["name"]
         return out / name if name else out
@@ -94,7 +104,7 @@ def phase_numbers(lock: Lock, name: str | None) -> list[int]:
     return [names.index(name)]
 
 
-def export(request: Request, out: Path, engine: Engine, progress: Progress) -> Exported:
+def export(request: Request, out: Place, engine: Engine, progress: Progress) -> Exported:
     """Write shards in another format; what is whole is skipped.
 
     Args:
@@ -113,10 +123,11 @@ def export(request: Request, out: Path, engine: Engine, progress: Progress) -> E
     every = [task for of_phase in tasks.values() for task in of_phase]
     _check_folder(request, out)
     with only_run(out):
-        missing = [task for task in every if not _is_whole(task)]
+        whole = each(_is_whole, every, out)
+        missing = [task for task, is_whole in zip(every, whole, strict=True) if not is_whole]
         _check_there(missing)
         if missing:
-            (out / RECORD).unlink(missing_ok=True)
+            remove(out / RECORD)
         write_json(out / _OWN / "what.json", request.what())
         _run(missing, every, engine, progress)
         phases = [_finish(request, out, phase, of_phase) for phase, of_phase in tasks.items()]
@@ -125,7 +136,28 @@ def export(request: Request, out: Path, engine: Engine, progress: Progress) -> E
     return Exported(out, record, tuple(task.arguments["facts"]["shard"] for task in missing))
 
 
-def _tasks(request: Request, out: Path, phase: int) -> list[Task]:
+def missing_tasks(request: Request, out: Place) -> tuple[list[Task], list[Task]]:
+    """Return the tasks that an export lacks yet, and all of them; nothing is written.
+
+    Args:
+        request: what, and how.
+        out: the folder.
+
+    Raises:
+        LockError: the lock is not packed.
+        StoreError: a shard is missing, or the folder holds something else.
+    """
+    if not request.lock.packed:
+        raise LockError(f"the lock of {request.lock.name!r} lists no shards yet; run `mixture pack` first")
+    every = [task for phase in request.phases for task in _tasks(request, out, phase)]
+    _check_folder(request, out)
+    whole = each(_is_whole, every, out)
+    missing = [task for task, is_whole in zip(every, whole, strict=True) if not is_whole]
+    _check_there(missing)
+    return missing, every
+
+
+def _tasks(request: Request, out: Place, phase: int) -> list[Task]:
     folder, target = request.folders[phase], request.target(out, phase)
     options = asdict(request.options(phase))
     return [
@@ -134,10 +166,10 @@ def _tasks(request: Request, out: Path, phase: int) -> list[Task]:
             {
                 "path": str(folder / facts["shard"]),
                 "facts": facts,
-                "stem": str(target / Path(facts["shard"]).stem),
+                "stem": str(target / as_place(facts["shard"]).stem),
                 "name": request.format,
                 "options": options,
-                "record": str(out / _OWN / str(phase) / f"{Path(facts['shard']).stem}.json"),
+                "record": str(out / _OWN / str(phase) / f"{as_place(facts['shard']).stem}.json"),
             },
             facts["tokens"],
             facts["shard"],
@@ -162,16 +194,16 @@ def export_shard(
     Raises:
         StoreError: the shard is missing or damaged.
     """
-    check_shard(Path(path), facts)
-    shard = open_shard(Path(path), facts)
+    check_shard(as_place(path), facts)
+    shard = open_shard(as_place(path), facts)
     # Readers refuse files of no sequences, so a shard without any gives none.
-    files = FORMATS[name].write(shard, Path(stem), Options(**options)) if len(shard) else []
+    files = FORMATS[name].write(shard, as_place(stem), Options(**options)) if len(shard) else []
     made = {"shard": facts["shard"], "hash": facts["hash"], "files": [file.to_json() for file in files]}
-    write_json(Path(record), made)
+    write_json(as_place(record), made)
     return made
 
 
-def _check_folder(request: Request, out: Path) -> None:
+def _check_folder(request: Request, out: Place) -> None:
     """Refuse a folder that holds anything but a part of this export."""
     try:
         names = {path.name for path in out.iterdir()} - _NOTHING
@@ -198,17 +230,17 @@ def _describe(what: dict[str, Any]) -> str:
 
 
 def _is_whole(task: Task) -> bool:
-    record = read_record(Path(task.arguments["record"]), "hash", "files")
+    record = read_record(as_place(task.arguments["record"]), "hash", "files")
     if record is None or record["hash"] != task.arguments["facts"]["hash"]:
         return False
-    folder = Path(task.arguments["stem"]).parent
+    folder = as_place(task.arguments["stem"]).parent
     paths = [(folder / file["file"], file["size"]) for file in record["files"]]
-    return all(path.exists() and path.stat().st_size == size for path, size in paths)
+    return all(size_of(path) == size for path, size in paths)
 
 
 def _check_there(tasks: Sequence[Task]) -> None:
     """Look for all shards before the first is written: hours may pass between them."""
-    gone = [task.arguments["path"] for task in tasks if not Path(task.arguments["path"]).exists()]
+    gone = [task.arguments["path"] for task in tasks if not as_place(task.arguments["path"]).exists()]
     if gone:
         raise StoreError(
             f"{gone[0]}: this shard is missing ({len(gone)} of {len(tasks)} are); run `mixture pack` to write it "
@@ -225,10 +257,10 @@ def _run(missing: Sequence[Task], every: Sequence[Task], engine: Engine, progres
     progress.finish()
 
 
-def _finish(request: Request, out: Path, phase: int, tasks: Sequence[Task]) -> dict[str, Any]:
+def _finish(request: Request, out: Place, phase: int, tasks: Sequence[Task]) -> dict[str, Any]:
     """Write what lists the files of one phase; return what the record says of it."""
     found, folder = request.lock.phases[phase], request.target(out, phase)
-    records = [read_json(Path(task.arguments["record"])) for task in tasks]
+    records = [read_json(as_place(task.arguments["record"])) for task in tasks]
     files = [File(**file) for record in records for file in record["files"]]
     last = FORMATS[request.format].finish
     files += last(folder, files) if last else []

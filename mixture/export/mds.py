@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ import pyarrow as pa
 from mixture.export.format import File, Format, Options, put, written
 from mixture.shards.read import OpenShard
 from mixture.shards.spans import Spans, spans_of, tokens_of
-from mixture.storage import HashingWriter, publish
+from mixture.storage import HashingWriter, Place, publish
 
 #: Bytes of tokens in a file, about: what `streaming` writes by default, and a loader fetches at a time.
 _FILE_BYTES = 1 << 26
@@ -33,7 +32,7 @@ _HASH = "xxh3_128"
 _SHAPE_CODES = {1: 0, 2: 1, 4: 2}
 
 
-def write(shard: OpenShard, stem: Path, options: Options) -> list[File]:  # noqa: ARG001
+def write(shard: OpenShard, stem: Place, options: Options) -> list[File]:  # noqa: ARG001
     """Write one shard as one or more `.mds` files."""
     columns = _columns(shard)
     rows = max(1, _FILE_BYTES // (shard.length * shard.token.itemsize))
@@ -48,7 +47,7 @@ def write(shard: OpenShard, stem: Path, options: Options) -> list[File]:  # noqa
     return files
 
 
-def finish(folder: Path, files: Sequence[File]) -> list[File]:
+def finish(folder: Place, files: Sequence[File]) -> list[File]:
     """Write `index.json`, which names the files and their columns."""
     path = folder / "index.json"
     entries = [

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ import numpy.typing as npt
 from mixture.export.format import File, Format, Options, put, signed, written
 from mixture.shards.read import OpenShard
 from mixture.shards.spans import real_of, spans_of, tokens_of
-from mixture.storage import publish
+from mixture.storage import Place, publish
 
 Ints = npt.NDArray[np.int64]
 
@@ -33,7 +32,7 @@ _VERSION = 1
 _TYPE_CODES = {np.dtype(np.int32): 4, np.dtype(np.uint16): 8}
 
 
-def write(shard: OpenShard, stem: Path, options: Options) -> list[File]:
+def write(shard: OpenShard, stem: Place, options: Options) -> list[File]:
     """Write one shard as a pair of `.bin` and `.idx`.
 
     Raises:
@@ -83,7 +82,7 @@ def index_parts(lengths: Ints, counts: Ints, kind: np.dtype[Any]) -> list[bytes]
     ]
 
 
-def finish(folder: Path, files: Sequence[File]) -> list[File]:
+def finish(folder: Place, files: Sequence[File]) -> list[File]:
     """Write `blend.txt`: weight (ids) and prefix of each pair, a line each, as `--data-args-path` takes them.
 
     Prefixes are relative to the folder: an export says nothing of the machine that it was made on.

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import gzip
 from dataclasses import replace
-from pathlib import Path
 from typing import BinaryIO, cast
 
 import polars as pl
@@ -22,14 +21,14 @@ import pyarrow as pa
 from mixture.export.format import File, Format, Options, put, written
 from mixture.shards.read import OpenShard
 from mixture.shards.spans import real_of, spans_of, tokens_of
-from mixture.storage import publish
+from mixture.storage import Place, publish
 
 #: Folder of the masks: apart, so that `*.npy` names token files only.
 MASKS = "label-masks"
 _LEVEL = 1  # half of it are hashes: level 4 takes twice as long for a twentieth less
 
 
-def write(shard: OpenShard, stem: Path, options: Options) -> list[File]:
+def write(shard: OpenShard, stem: Place, options: Options) -> list[File]:
     """Write one shard as an array, its table, and a mask where the phase holds padding or marks."""
     data, table = stem.with_name(f"{stem.name}.npy"), stem.with_name(f"{stem.name}.csv.gz")
     with publish(data) as out:

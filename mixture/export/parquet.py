@@ -8,7 +8,6 @@ A row group holds about 4M tokens in whole sequences, so that a reader may fetch
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,13 +18,13 @@ from mixture import schemas
 from mixture.export.format import File, Format, Options, written
 from mixture.shards.read import OpenShard
 from mixture.shards.spans import tokens_of
-from mixture.storage import publish
+from mixture.storage import Place, publish
 
 #: Tokens in a row group, about.
 _GROUP_TOKENS = 1 << 22
 
 
-def write(shard: OpenShard, stem: Path, options: Options) -> list[File]:  # noqa: ARG001
+def write(shard: OpenShard, stem: Place, options: Options) -> list[File]:  # noqa: ARG001
     """Write one shard as one Parquet file with its own columns."""
     field = schema_field("input_ids", pa.from_numpy_dtype(shard.token))
     schema = shard.schema.set(shard.schema.get_field_index("input_ids"), field)
@@ -50,7 +49,7 @@ def as_lists(values: npt.NDArray[Any], field: pa.Field) -> pa.ListArray:
 
 
 def write_file(
-    shard: OpenShard, path: Path, schema: pa.Schema, convert: Callable[[pa.RecordBatch], pa.RecordBatch]
+    shard: OpenShard, path: Place, schema: pa.Schema, convert: Callable[[pa.RecordBatch], pa.RecordBatch]
 ) -> File:
     """Write a shard's batches as one Parquet file.
 

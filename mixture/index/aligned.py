@@ -6,7 +6,6 @@ An uncompressed Arrow file, mapped and not read: a stretch of rows costs what it
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,12 @@ import pyarrow as pa
 
 from mixture import schemas
 from mixture.errors import StoreError
-from mixture.storage import publish
+from mixture.storage import Place, publish
+from mixture.storage.tables import mapped
 from mixture.tokens.store import damaged
 
 
-def write_aligned(path: Path, name: str, kind: pa.DataType, values: Iterable[npt.NDArray[Any]]) -> int:
+def write_aligned(path: Place, name: str, kind: pa.DataType, values: Iterable[npt.NDArray[Any]]) -> int:
     """Publish a column; return its number of rows.
 
     Args:
@@ -40,10 +40,10 @@ def write_aligned(path: Path, name: str, kind: pa.DataType, values: Iterable[npt
 class Aligned:
     """Reads such a column by ranges of rows."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self._path = path
         try:
-            self._file = pa.ipc.open_file(pa.memory_map(str(path)))
+            self._file = pa.ipc.open_file(mapped(path))
             counts = [self._file.get_batch(n).num_rows for n in range(self._file.num_record_batches)]
         except (pa.ArrowException, OSError) as error:
             raise StoreError(damaged(path, error)) from error

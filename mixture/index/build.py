@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -28,7 +27,8 @@ from mixture.index.origins import how_read, write_stretches
 from mixture.index.sort import sort_index, staged_name
 from mixture.recipe import Recipe
 from mixture.recipe.sources import DomainRule, Source
-from mixture.storage import publish, read_json, read_record, write_json
+from mixture.storage import Place, prefetch, publish, read_json, read_record, workbench, write_json
+from mixture.storage.tables import open_parquet
 from mixture.tokens.ingest import Store, StoredPart
 from mixture.tokens.store import damaged, read_parquet, widest
 from mixture.workspace import Workspace
@@ -53,7 +53,7 @@ class Index:
         made: whether this run made it.
     """
 
-    folder: Path
+    folder: Place
     documents: int
     tokens: int
     duplicates: int
@@ -63,12 +63,12 @@ class Index:
     made: bool
 
     @property
-    def table(self) -> Path:
+    def table(self) -> Place:
         """The Parquet file, sorted by document id."""
         return self.folder / "index.parquet"
 
     @property
-    def parts(self) -> Path:
+    def parts(self) -> Place:
         """The names of the parts that it numbers, as a JSON list."""
         return self.folder / "parts.json"
 
@@ -109,14 +109,14 @@ def bucket(recipe: Recipe, store: Store, workspace: Workspace, progress: Progres
     return Index(folder=folder, census=census, made=made, **{name: record[name] for name in _FIELDS})
 
 
-def _whole_record(folder: Path) -> dict[str, Any] | None:
+def _whole_record(folder: Place) -> dict[str, Any] | None:
     record = read_record(folder / "index.json", *_FIELDS, "key", "file")
     files = ("index.parquet", "parts.json", "census.json", "stretches.parquet")
     whole = all((folder / name).exists() for name in files)
     return record if whole else None
 
 
-def _read_census(path: Path) -> Census:
+def _read_census(path: Place) -> Census:
     try:
         census = Census.from_rows(read_json(path))
     except TypeError as error:
@@ -135,33 +135,35 @@ def _key(recipe: Recipe, store: Store) -> str:
     return fingerprint({"store": store.folder.name, "how": how, "rules": rules, "parts": parts})
 
 
-def _build(recipe: Recipe, store: Store, folder: Path, progress: Progress) -> dict[str, Any]:
-    staging = folder / "staging.parquet"
+def _build(recipe: Recipe, store: Store, folder: Place, progress: Progress) -> dict[str, Any]:
     carried = tuple(dict.fromkeys(name for source in recipe.sources for name in source.carry))
+    prefetch([part.files.documents for part in store.parts])
     schema = _staging_schema(store, carried)
     no_domain = 0
-    with (
-        publish(staging) as out,
-        pq.ParquetWriter(pa.PythonFile(out, "w"), schema, compression="lz4") as writer,
-    ):
-        for rank, source in enumerate(recipe.sources):
-            for number, part in enumerate(store.parts):
-                if part.unit.source.name != source.name:
-                    continue
-                table, without = _part_rows(part, (rank, number), schema, carried, recipe)
-                no_domain += without
-                writer.write_table(table)
-                progress.advance(part.record["documents"])
-    try:
-        record = sort_index(staging, folder / "index.parquet", schema, carried, keep=recipe.duplicates == "keep")
-    except duckdb.Error as error:
-        # It sorts on disk where memory does not suffice; a full disk is the usual cause.
-        cause = " ".join(str(error).split())
-        raise StoreError(
-            f"{folder}: the index cannot be sorted there ({cause}); free some space and run again"
-        ) from error
-    finally:
-        staging.unlink(missing_ok=True)
+    with workbench(folder) as bench:
+        staging = bench / "staging.parquet"
+        with (
+            publish(staging) as out,
+            pq.ParquetWriter(pa.PythonFile(out, "w"), schema, compression="lz4") as writer,
+        ):
+            for rank, source in enumerate(recipe.sources):
+                for number, part in enumerate(store.parts):
+                    if part.unit.source.name != source.name:
+                        continue
+                    table, without = _part_rows(part, (rank, number), schema, carried, recipe)
+                    no_domain += without
+                    writer.write_table(table)
+                    progress.advance(part.record["documents"])
+        try:
+            record = sort_index(staging, folder / "index.parquet", schema, carried, keep=recipe.duplicates == "keep")
+        except duckdb.Error as error:
+            # It sorts on disk where memory does not suffice; a full disk is the usual cause.
+            cause = " ".join(str(error).split())
+            raise StoreError(
+                f"{folder}: the index cannot be sorted there ({cause}); free some space and run again"
+            ) from error
+        finally:
+            staging.unlink(missing_ok=True)
     for number, name in enumerate(carried):
         if pa.types.is_null(schema.field(staged_name(number)).type):
             progress.say(f"bucket: no document has a value in {name!r}, which the recipe carries; is it misspelt?")
@@ -184,7 +186,7 @@ def _staging_schema(store: Store, carried: Sequence[str]) -> pa.Schema:
 def _columns_schema(part: StoredPart) -> pa.Schema:
     path = part.files.columns(part.columns)
     try:
-        return pq.read_schema(path)
+        return open_parquet(path).schema_arrow
     except (pa.ArrowException, OSError) as error:
         raise StoreError(damaged(path, error)) from error
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import duckdb
+
+from mixture.storage import Place, local
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,11 @@ class Census:
         return Census(tuple(CensusRow(**row) for row in rows))
 
 
-def take_census(index: Path) -> Census:
+def take_census(index: Place) -> Census:
     """Sum an index; a document of no tokens counts as of length 1."""
     query = """
         SELECT domain, length(bin(greatest(n_tokens, 1))) - 1 AS log2, count(*), sum(n_tokens)::BIGINT
         FROM read_parquet(?) GROUP BY ALL ORDER BY domain, log2"""
     with duckdb.connect() as db:
-        rows = db.execute(query, [str(index)]).fetchall()
+        rows = db.execute(query, [str(local(index))]).fetchall()
     return Census(tuple(CensusRow(*row) for row in rows))

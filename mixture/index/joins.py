@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -15,7 +14,8 @@ import pyarrow.parquet as pq
 from mixture import schemas
 from mixture.errors import PlanError, StoreError, some
 from mixture.scores.tables import ScoreTable
-from mixture.storage import publish
+from mixture.storage import Place, local, publish
+from mixture.storage.tables import open_parquet
 from mixture.tokens.store import damaged
 
 #: Rows of the index that are joined at once.
@@ -28,12 +28,12 @@ def quoted(name: str, mark: str = '"') -> str:
     return mark + name.replace(mark, 2 * mark) + mark
 
 
-def scan(paths: Sequence[Path]) -> str:
+def scan(paths: Sequence[Place]) -> str:
     """Return what stands after FROM for the rows of some Parquet files."""
-    return f"read_parquet([{', '.join(quoted(str(path.absolute()), chr(39)) for path in paths)}])"
+    return f"read_parquet([{', '.join(quoted(str(local(path).absolute()), chr(39)) for path in paths)}])"
 
 
-def columns_of(db: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> dict[str, str]:
+def columns_of(db: duckdb.DuckDBPyConnection, paths: Sequence[Place]) -> dict[str, str]:
     """Return the names and types of the columns of some Parquet files.
 
     Raises:
@@ -93,7 +93,7 @@ class Join:
 
 
 def write_joined(
-    db: duckdb.DuckDBPyConnection, index: Path, joined: Sequence[Join], names: Sequence[str], target: Path
+    db: duckdb.DuckDBPyConnection, index: Place, joined: Sequence[Join], names: Sequence[str], target: Place
 ) -> dict[str, int]:
     """Write some columns of the index with those of its tables, in its order; return what each table does not hold.
 
@@ -110,7 +110,7 @@ def write_joined(
     Raises:
         PlanError: a document of the index has two rows in a table of another tool.
     """
-    rows = pq.read_metadata(index).num_rows
+    rows = open_parquet(index).metadata.num_rows
     ranges = -(-rows // _ROWS_IN_RANGE) or 1
     unscored = dict.fromkeys((join.table.name for join in joined), 0)
     columns = [*map(quoted, names), *(quoted(name) for join in joined for name in join.columns)]
@@ -156,7 +156,7 @@ def _count_missing(join: Join, batch: pa.RecordBatch, name: str) -> int:
     return int((counts == 0).sum())
 
 
-def joins(db: duckdb.DuckDBPyConnection, index: Path, tables: Sequence[ScoreTable]) -> list[Join]:
+def joins(db: duckdb.DuckDBPyConnection, index: Place, tables: Sequence[ScoreTable]) -> list[Join]:
     """Return how each table joins the index.
 
     Raises:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ import pyarrow as pa
 
 from mixture import schemas
 from mixture.recipe import Recipe
+from mixture.storage import Place
 from mixture.tokens.ingest import Store
 from mixture.tokens.inputs import reading
 from mixture.tokens.shares import write_reading
@@ -34,7 +34,7 @@ from mixture.workspace import Workspace
 _GROUP_ROWS = 1 << 14
 
 
-def write_stretches(path: Path, store: Store) -> list[Any]:
+def write_stretches(path: Place, store: Store) -> list[Any]:
     """Publish which rows of which input file lie in which part; return the file's size and hash.
 
     Args:

@@ -6,7 +6,6 @@ import bisect
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,8 @@ from mixture import schemas
 from mixture.errors import StoreError
 from mixture.hashing import U64, id_words
 from mixture.index.aligned import Aligned
+from mixture.storage import Place
+from mixture.storage.tables import open_parquet
 from mixture.tokens.store import damaged
 
 _NAMES = ("source", "domain")
@@ -91,7 +92,7 @@ class IndexReader:
     """
 
     def __init__(
-        self, paths: Sequence[Path], domains: Sequence[str], weights: Path | None = None, seen: Path | None = None
+        self, paths: Sequence[Place], domains: Sequence[str], weights: Place | None = None, seen: Place | None = None
     ) -> None:
         self._paths = list(paths)
         self._domains = schemas.strings(list(domains))
@@ -101,9 +102,9 @@ class IndexReader:
         self._weights = None if weights is None else Aligned(weights)
         self._seen = None if seen is None else Aligned(seen)
 
-    def _open(self, path: Path) -> pq.ParquetFile:
+    def _open(self, path: Place) -> pq.ParquetFile:
         try:
-            return pq.ParquetFile(path, read_dictionary=list(_NAMES), page_checksum_verification=True)
+            return open_parquet(path, read_dictionary=list(_NAMES))
         except (pa.ArrowException, OSError) as error:
             raise StoreError(damaged(path, error)) from error
 

@@ -20,7 +20,8 @@ import xxhash
 
 from mixture import schemas
 from mixture.hashing import fingerprint
-from mixture.storage import publish
+from mixture.storage import Place, publish
+from mixture.storage.tables import open_parquet
 from mixture.tokens.store import parquet_options
 
 _MEMORY_LIMIT = "2GB"
@@ -37,7 +38,9 @@ def _indexed(name: str) -> str:
     return f"carry.{name}" if name in schemas.INDEX.names else name
 
 
-def sort_index(staging: Path, target: Path, schema: pa.Schema, carried: Sequence[str], *, keep: bool) -> dict[str, Any]:
+def sort_index(
+    staging: Path, target: Place, schema: pa.Schema, carried: Sequence[str], *, keep: bool
+) -> dict[str, Any]:
     """Write the sorted index; return its record: documents, tokens, duplicates, digest, size and hash of the file.
 
     Args:
@@ -47,7 +50,6 @@ def sort_index(staging: Path, target: Path, schema: pa.Schema, carried: Sequence
         carried: names of the carried columns.
         keep: number equal texts; else only the first of them stays.
     """
-    spill = target.parent / "spill"
     staged = [staged_name(number) for number in range(len(carried))]
     extra = "".join(f", {name}" for name in staged)
     ties = ", ".join(["domain", *staged, "input_file", "input_row"])
@@ -68,7 +70,7 @@ def sort_index(staging: Path, target: Path, schema: pa.Schema, carried: Sequence
     fields = [*schemas.INDEX, *extras]
     record: dict[str, Any] = {"documents": 0, "tokens": 0}
     digest = _Digest()
-    with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(spill)}) as db:
+    with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(staging.parent / "spill")}) as db:
         reader = db.sql(query, params=[str(staging)]).to_arrow_reader(_ROWS_AT_ONCE)
         with (
             publish(target) as out,
@@ -83,7 +85,7 @@ def sort_index(staging: Path, target: Path, schema: pa.Schema, carried: Sequence
                 digest.add(table)
                 record["documents"] += len(table)
                 record["tokens"] += pc.sum(table["n_tokens"]).as_py() or 0
-    repeats = digest.repeats if keep else pq.read_metadata(staging).num_rows - record["documents"]
+    repeats = digest.repeats if keep else open_parquet(staging).metadata.num_rows - record["documents"]
     return record | {"duplicates": repeats, "digest": digest.hexdigest(), "file": [out.size, out.digest]}
 
 

@@ -22,17 +22,17 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mixture import schemas
 from mixture.engine import Progress
 from mixture.errors import PlanError, StoreError
-from mixture.hashing import file_digest, fingerprint
+from mixture.hashing import fingerprint
 from mixture.index.aligned import write_aligned
 from mixture.index.expressions import VIEW, Expression, check, first_line
 from mixture.index.joins import Join, columns_of, joins, quoted, scan, write_joined
 from mixture.scores.tables import ScoreTable
-from mixture.storage import read_record, write_json
+from mixture.storage import Place, file_digest, local, read_record, spill, write_json
+from mixture.storage.tables import open_parquet
 from mixture.tokens.store import damaged
 
 _MEMORY_LIMIT = "2GB"
@@ -45,13 +45,13 @@ _MOST = float(np.finfo(np.float32).max)
 
 
 def find_weights(
-    index: Path,
+    index: Place,
     where: str | None,
     weight: str | None,
     tables: Sequence[ScoreTable],
     held: Mapping[str, Any],
     progress: Progress,
-) -> tuple[Path, dict[str, Any]]:
+) -> tuple[Place, dict[str, Any]]:
     """Return the column of weights beside an index, and its record; evaluate it if it is not there, see `weigh`.
 
     Args:
@@ -65,10 +65,11 @@ def find_weights(
     target = index.with_name(f"weights-{fingerprint([where, weight, held])}.arrow")
     record = read_record(target.with_suffix(".json"), "lightest", "heaviest") if target.exists() else None
     if record is None:
-        progress.say("plan: weights by SQL")
-        record = weigh(index, where, weight, tables, target, index.with_name("spill"))
+        progress.start("weigh", "weights by SQL", "columns", 1, 0)
+        record = weigh(index, where, weight, tables, target, Path(spill(index.parent)))
         record["file"] = [target.stat().st_size, file_digest(target)]
         write_json(target.with_suffix(".json"), record)
+        progress.finish()
     for name, count in record.get("unscored", {}).items():
         if count:
             progress.say(f"plan: {count:,} documents are not in the scores {name!r}; their columns are NULL")
@@ -76,7 +77,7 @@ def find_weights(
 
 
 def weigh(
-    index: Path, where: str | None, weight: str | None, tables: Sequence[ScoreTable], target: Path, spill: Path
+    index: Place, where: str | None, weight: str | None, tables: Sequence[ScoreTable], target: Place, aside: Path
 ) -> dict[str, Any]:
     """Evaluate `where` and `weight` for every row of an index, and publish the column `weight` beside it.
 
@@ -86,7 +87,7 @@ def weigh(
         weight: how likely each is against others of its cell; None for alike.
         tables: tables of scores that the expressions may name columns of.
         target: the Arrow file to publish.
-        spill: folder for what does not fit into memory.
+        aside: folder for what does not fit into memory.
 
     Returns:
         `documents` in the index, `filtered` of them with weight 0, `weightless` of those that `where` had let pass,
@@ -97,10 +98,10 @@ def weigh(
         StoreError: the index or a table cannot be read, or the disk is full.
     """
     # The connection can read nothing that it is not told of before its configuration is locked.
-    joined = spill / f".joined-{os.getpid()}-{os.urandom(4).hex()}.tmp"
+    joined = aside / f".joined-{os.getpid()}-{os.urandom(4).hex()}.tmp"
     try:
-        rows = pq.read_metadata(index).num_rows
-        with _connect([index, joined, *(part for table in tables for part in table.parts)], spill) as db:
+        rows = open_parquet(index).metadata.num_rows
+        with _connect([index, joined, *(part for table in tables for part in table.parts)], aside) as db:
             return _Weighing(db, index, rows, joined).weigh({"where": where, "weight": weight}, tables, target)
     except duckdb.OutOfMemoryException as error:
         raise StoreError(
@@ -109,25 +110,25 @@ def weigh(
         ) from error
     except duckdb.IOException as error:
         cause = first_line(error)
-        raise StoreError(f"{spill}: weights cannot be made there ({cause}); free some space and run again") from error
+        raise StoreError(f"{aside}: weights cannot be made there ({cause}); free some space and run again") from error
     except (pa.ArrowException, OSError) as error:
         raise StoreError(damaged(index, error)) from error
     finally:
         joined.unlink(missing_ok=True)
 
 
-def _connect(files: Sequence[Path], spill: Path) -> duckdb.DuckDBPyConnection:
+def _connect(files: Sequence[Place], aside: Path) -> duckdb.DuckDBPyConnection:
     """Open a connection that reads these files and can do nothing else outside itself."""
     config: dict[str, Any] = {
         "memory_limit": _MEMORY_LIMIT,
-        "temp_directory": str(spill),
+        "temp_directory": str(aside),
         "threads": min(_MOST_THREADS, os.cpu_count() or 1),
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
         "python_enable_replacements": False,
     }
     db = duckdb.connect(config=config)
-    listed = ", ".join(quoted(str(path.absolute()), "'") for path in files)
+    listed = ", ".join(quoted(str(local(path).absolute()), "'") for path in files)
     for setting in ("TimeZone = 'UTC'", f"allowed_paths = [{listed}]", "enable_external_access = false"):
         db.execute(f"SET {setting}")
     db.execute("SET lock_configuration = true")
@@ -149,11 +150,11 @@ class _Record:
 class _Weighing:
     """One evaluation of an index."""
 
-    def __init__(self, db: duckdb.DuckDBPyConnection, index: Path, rows: int, joined: Path) -> None:
+    def __init__(self, db: duckdb.DuckDBPyConnection, index: Place, rows: int, joined: Place) -> None:
         self._db, self._index, self._rows, self._joined = db, index, rows, joined
         self._expressions: dict[str, Expression] = {}
 
-    def weigh(self, texts: Mapping[str, str | None], tables: Sequence[ScoreTable], target: Path) -> dict[str, Any]:
+    def weigh(self, texts: Mapping[str, str | None], tables: Sequence[ScoreTable], target: Place) -> dict[str, Any]:
         """Check the expressions, join what they name, write the column; return the record."""
         columns = list(columns_of(self._db, [self._index]))
         if _ROW in (name.lower() for name in columns):

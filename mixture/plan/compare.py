@@ -11,6 +11,7 @@ from mixture.lockfile import Lock
 from mixture.plan.consumed import find_plan
 from mixture.plan.given import label
 from mixture.plan.stretch import slice_file
+from mixture.storage import local, spill
 from mixture.workspace import Workspace
 
 _MEMORY_LIMIT = "2GB"
@@ -61,7 +62,6 @@ def compare_documents(a: Lock, b: Lock, workspace: Workspace) -> list[dict[str, 
         StoreError: a plan is not in the work directory.
     """
     files = [_slices(lock, workspace) for lock in (a, b)]
-    spill = str(workspace.work / "spill")
     query = """
         WITH a AS (SELECT DISTINCT doc_id, domain FROM read_parquet(?)),
              b AS (SELECT DISTINCT doc_id, domain FROM read_parquet(?))
@@ -70,7 +70,7 @@ def compare_documents(a: Lock, b: Lock, workspace: Workspace) -> list[dict[str, 
                count(*) FILTER (a.doc_id IS NULL) AS gained,
                count(*) FILTER (b.doc_id IS NULL) AS lost
         FROM a FULL JOIN b ON a.doc_id = b.doc_id AND a.domain = b.domain GROUP BY 1 ORDER BY 1"""
-    with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": spill}) as db:
+    with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": spill(workspace.work)}) as db:
         rows = db.execute(query, files).fetchall()
     return [dict(zip(("domain", "kept", "gained", "lost"), row, strict=True)) for row in rows]
 
@@ -79,7 +79,7 @@ def _slices(lock: Lock, workspace: Workspace) -> list[str]:
     files = []
     for phase in lock.phases:
         folder, record = find_plan(workspace, phase["stream"]["digest"], label(lock.name, phase["name"]))
-        files += [str(slice_file(folder, number)) for number in range(len(record["slices"]))]
+        files += [str(local(slice_file(folder, number))) for number in range(len(record["slices"]))]
     return files
 
 

@@ -7,7 +7,6 @@ other domains, buckets, filters or another tokenizer.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -22,20 +21,20 @@ from mixture.pack.layout import Rules
 from mixture.plan.given import Seen
 from mixture.plan.stretch import slice_file
 from mixture.plan.window import read_window
-from mixture.storage import read_record
+from mixture.storage import Place, in_order, local, matches, read_record, spill
 from mixture.workspace import Workspace
 
 _MEMORY_LIMIT = "2GB"
 _ROWS_AT_ONCE = 1 << 17
 
 
-def find_plan(workspace: Workspace, digest: str, name: str) -> tuple[Path, dict[str, Any]]:
+def find_plan(workspace: Workspace, digest: str, name: str) -> tuple[Place, dict[str, Any]]:
     """Return the folder and the record of a plan.
 
     Raises:
         StoreError: it is not in the work directory.
     """
-    for path in sorted(workspace.plans.glob("*/plan.json")):
+    for path in in_order(matches(workspace.plans, "*/plan.json")):
         record = read_record(path, "digest", "slices", "starts")
         if record is not None and record["digest"] == digest:
             return path.parent, record
@@ -45,7 +44,7 @@ def find_plan(workspace: Workspace, digest: str, name: str) -> tuple[Path, dict[
     )
 
 
-def _begun(folder: Path, record: dict[str, Any], within: dict[str, Any]) -> pa.Table:
+def _begun(folder: Place, record: dict[str, Any], within: dict[str, Any]) -> pa.Table:
     """Return the documents that begin in a window, and of which a piece stands in its first sequences."""
     rules = Rules.from_json(within["rules"])
     table, layout = read_window(folder, record["starts"], tuple(within["stretch"]), rules, within["window"])
@@ -64,7 +63,7 @@ def _add_appearances(db: duckdb.DuckDBPyConnection, entry: Seen, workspace: Work
         db.execute(
             "INSERT INTO appeared SELECT doc_id, count(DISTINCT (domain, copy)) FROM read_parquet(?) "
             "WHERE position + ? < ? GROUP BY doc_id",
-            [str(slice_file(folder, number)), start, entry.tokens],
+            [str(local(slice_file(folder, number))), start, entry.tokens],
         )
     if entry.within:
         db.register("begun", _begun(folder, record, entry.within))
@@ -72,13 +71,13 @@ def _add_appearances(db: duckdb.DuckDBPyConnection, entry: Seen, workspace: Work
         db.unregister("begun")
 
 
-def write_seen(consumed: Sequence[Seen], index: Path, workspace: Workspace, target: Path) -> int:
+def write_seen(consumed: Sequence[Seen], index: Place, workspace: Workspace, target: Place) -> int:
     """Write the column of appearances so far, one row per row of the index; return the most of them.
 
     Raises:
         StoreError: an old plan is not in the work directory.
     """
-    with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(target.parent / "spill")}) as db:
+    with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": spill(target.parent)}) as db:
         db.execute("CREATE TABLE appeared (doc_id BLOB, times BIGINT)")
         for entry in consumed:
             _add_appearances(db, entry, workspace)
@@ -92,7 +91,7 @@ def write_seen(consumed: Sequence[Seen], index: Path, workspace: Workspace, targ
 
         def columns() -> Iterator[npt.NDArray[np.int32]]:
             nonlocal most
-            reader = db.sql(query, params=[str(index)]).to_arrow_reader(_ROWS_AT_ONCE)
+            reader = db.sql(query, params=[str(local(index))]).to_arrow_reader(_ROWS_AT_ONCE)
             for batch in reader:
                 times, number, equal = (
                     schemas.numbers(batch.column(n)) for n in ("times", "occurrence", "occurrences")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from mixture.plan.cells import Counts, Grid
 from mixture.plan.context import CONTEXTS, context_sums
 from mixture.plan.pool import ASIDE, BINS, EMPTY, FILTERED, HELD_OUT, Candidates, Pool, Threshold
 from mixture.plan.quota import BINS_PER_OCTAVE, Supply
+from mixture.storage import Place, as_place
 from mixture.tokens.store import read_parquet, write_parquet
 
 #: Documents of one task, about.
@@ -73,7 +73,7 @@ def stretches(groups: Sequence[int]) -> list[tuple[int, int, int]]:
     return found
 
 
-def survey(pool: Pool, folder: Path, engine: Engine, progress: Progress) -> Survey:
+def survey(pool: Pool, folder: Place, engine: Engine, progress: Progress) -> Survey:
     """Sum the index by cell, level and bin of keys.
 
     Args:
@@ -100,7 +100,7 @@ def survey(pool: Pool, folder: Path, engine: Engine, progress: Progress) -> Surv
     ]
     total: list[Counts] = []
     for task, record in engine.run(tasks, "plan"):
-        target = Path(task.arguments["target"])
+        target = as_place(task.arguments["target"])
         table = read_parquet(target)
         shape = (pool.grid.size, pool.most_seen + 1, BINS)
         parts = [
@@ -111,7 +111,7 @@ def survey(pool: Pool, folder: Path, engine: Engine, progress: Progress) -> Surv
         progress.advance(task.weight)
     # Only now: a run that dies in the loop finds the records of its tasks again, and must find their files.
     for task in tasks:
-        Path(task.arguments["target"]).unlink()
+        as_place(task.arguments["target"]).unlink()
     (documents, tokens), held_out, fates, context, lengths = total
     named = dict(zip(("without_tokens", "filtered", "aside"), fates.tolist(), strict=True))
     return Survey(pool.grid, documents, tokens, held_out, named, context, lengths if pool.lengths else None)
@@ -119,7 +119,7 @@ def survey(pool: Pool, folder: Path, engine: Engine, progress: Progress) -> Surv
 
 def survey_stretch(pool: str, first: int, stop: int, target: str) -> dict[str, Any]:
     """Task: sum some row groups; the large sums go to a file, flat: (cells, levels, BINS)."""
-    here = Pool.read(Path(pool))
+    here = Pool.read(as_place(pool))
     grid, levels = here.grid, here.most_seen + 1
     # One more cell than there are takes what has none.
     size = (grid.size + 1) * levels * BINS
@@ -149,7 +149,7 @@ def survey_stretch(pool: str, first: int, stop: int, target: str) -> dict[str, A
     context[:, 0] = grid.sums(own)
     sums = inside.reshape(2, -1)
     names = ("documents", "tokens")
-    write_parquet(Path(target), pa.table({n: schemas.column(v) for n, v in zip(names, sums, strict=True)}))
+    write_parquet(as_place(target), pa.table({n: schemas.column(v) for n, v in zip(names, sums, strict=True)}))
     small = {"held_out": held_out, "fates": fates, "context": context, "lengths": lengths[:-1]}
     return {name: values.tolist() for name, values in small.items()}
 
@@ -209,11 +209,13 @@ class Drawn:
     """
 
     thresholds: tuple[Threshold, ...]
-    once: tuple[Path, ...]
-    often: tuple[Path, ...]
+    once: tuple[Place, ...]
+    often: tuple[Place, ...]
 
 
-def draw_documents(pool: Pool, found: Survey, quota: Counts, folder: Path, engine: Engine, progress: Progress) -> Drawn:
+def draw_documents(
+    pool: Pool, found: Survey, quota: Counts, folder: Place, engine: Engine, progress: Progress
+) -> Drawn:
     """Find where each cell's quota ends, to the token, and write down the documents drawn.
 
     Args:
@@ -241,11 +243,11 @@ def draw_documents(pool: Pool, found: Survey, quota: Counts, folder: Path, engin
         )
         for first, stop, documents in stretches(pool.reader().groups)
     ]
-    files: list[list[Path]] = [[], [], []]
+    files: list[list[Place]] = [[], [], []]
     for task, counts in engine.run(tasks, "plan"):
         for held, name, count in zip(files, task.arguments["targets"], counts, strict=True):
             if count:
-                held.append(Path(name))
+                held.append(as_place(name))
         progress.advance(task.weight)
     once, often, edge = (tuple(sorted(held)) for held in files)
     thresholds = _thresholds(found, ends, [read_parquet(path) for path in edge])
@@ -266,7 +268,7 @@ def draw_stretch(pool: str, first: int, stop: int, level: list[int], last: list[
         targets: files for documents seen at most twice by the end, for those seen more often, and for those of the
             last bin, with what puts them in order.
     """
-    here = Pool.read(Path(pool))
+    here = Pool.read(as_place(pool))
     levels, bins_ = np.array(level, np.int64), np.array(last, np.int64)
     held: list[list[pa.Table]] = [[], [], []]
     for found in here.candidates(here.reader(), first, stop, _COLUMNS):
@@ -285,10 +287,10 @@ def draw_stretch(pool: str, first: int, stop: int, level: list[int], last: list[
                 where.append(table.filter(pa.array(mask)) if not mask.all() else table)
         if edge.any():
             held[2].append(_edge_table(found, np.flatnonzero(edge)))
-    return [_write(Path(target), tables) for target, tables in zip(targets, held, strict=True)]
+    return [_write(as_place(target), tables) for target, tables in zip(targets, held, strict=True)]
 
 
-def _write(path: Path, tables: list[pa.Table]) -> int:
+def _write(path: Place, tables: list[pa.Table]) -> int:
     if not tables:
         return 0
     table = pa.concat_tables(tables).unify_dictionaries()

@@ -6,15 +6,13 @@ removed at the end.
 
 from __future__ import annotations
 
-import tempfile
+import os
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mixture.errors import StoreError
 from mixture.plan.pool import Threshold
 from mixture.plan.solved import Solved
-from mixture.storage import explain
+from mixture.storage import make_folder, remove_folder
 
 if TYPE_CHECKING:
     from mixture.plan.make import Planner
@@ -30,17 +28,14 @@ def solve_phases(planner: Planner) -> list[Solved]:
     found: list[Solved] = []
     work, progress = planner.workspace.work, planner.progress
     with ExitStack() as stack:
-        try:
-            work.mkdir(parents=True, exist_ok=True)
-            aside = stack.enter_context(tempfile.TemporaryDirectory(dir=work, prefix=".dry-run-", suffix=".tmp"))
-        except OSError as error:
-            raise StoreError(explain(error, work)) from error
+        aside = work / f".dry-run-{os.urandom(4).hex()}.tmp"
+        stack.callback(remove_folder, aside)
         thresholds: list[tuple[Threshold, ...]] = []
         phases = planner.phases()
         progress.start("plan", "a dry run", "documents", 3 * planner.index.documents * len(phases), 0)
         for phase in phases:
-            folder = Path(aside) / str(len(found))
-            folder.mkdir()
+            folder = aside / str(len(found))
+            make_folder(folder)
             pool, _, solved = planner.solved(phase, thresholds, folder)
             found.append(solved)
             if solved.shortage:

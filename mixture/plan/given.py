@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from mixture import lockfile
@@ -19,6 +18,7 @@ from mixture.errors import LockError, PlanError, nearest
 from mixture.hashing import fingerprint
 from mixture.lockfile import Lock
 from mixture.plan.window import windows
+from mixture.storage import Place, as_place
 
 _AT = re.compile(r"(?P<lock>.+\.json)@(?:(?P<phase>[A-Za-z0-9][A-Za-z0-9._-]*):)?(?P<sequence>[\d_,]+|end)")
 
@@ -108,13 +108,12 @@ def parse_consumed(text: str) -> tuple[Seen, ...]:
             f"--consumed {text}: write OLD.lock.json@SEQUENCE, the number of sequences trained on (or @end), "
             "or OLD.lock.json@PHASE:SEQUENCE"
         )
-    path = Path(match["lock"])
-    lock = require(path)
+    lock = require(as_place(match["lock"]))
     names = [phase["name"] for phase in lock.phases]
     name = match["phase"] or ""
     if name not in names:
         known = nearest(name, names) if name else f"it has the phases {', '.join(names)}: write @PHASE:SEQUENCE"
-        raise PlanError(f"--consumed {text}: {path} has no phase {name!r}; {known}")
+        raise PlanError(f"--consumed {text}: {match['lock']} has no phase {name!r}; {known}")
     at = names.index(name)
     earlier = [_seen(lock, n, None, text) for n in range(at)]
     count = None if match["sequence"] == "end" else int(re.sub(r"[_,]", "", match["sequence"]))
@@ -165,7 +164,7 @@ def merged(entries: Iterable[Seen]) -> tuple[Seen, ...]:
     return tuple(longest.values())
 
 
-def require(path: Path) -> Lock:
+def require(path: Place) -> Lock:
     """Read a lock that an option names.
 
     Raises:

@@ -12,12 +12,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mixture import schemas
 from mixture.engine import Engine, Task
@@ -28,6 +26,8 @@ from mixture.plan.draw import Drawn
 from mixture.plan.pool import Pool
 from mixture.plan.related import Ints, run_words
 from mixture.related.relate import Relations, block_file
+from mixture.storage import Place, as_place
+from mixture.storage.tables import open_parquet
 from mixture.tokens.store import damaged, read_parquet, write_parquet
 
 _GROUP_ROWS = 1 << 15
@@ -63,11 +63,11 @@ def lay(drawn: Drawn, relations: Relations, cuts: dict[str, int], engine: Engine
     for _ in engine.run(tasks, "plan"):
         pass
     for task in tasks:
-        Path(task.arguments["drawn"]).unlink()
+        as_place(task.arguments["drawn"]).unlink()
     return replace(drawn, once=tuple(map(_laid, drawn.once)), often=tuple(map(_laid, drawn.often)))
 
 
-def _laid(path: Path) -> Path:
+def _laid(path: Place) -> Place:
     return path.with_name(f"{_PREFIX}{path.name}")
 
 
@@ -80,7 +80,7 @@ def lay_file(drawn: str, relations: str, domains: list[tuple[str, int, int, int]
         domains: of each related domain: name, number, blocks, and after how many tokens its paths are cut.
         target: the file to write.
     """
-    table = read_parquet(Path(drawn))
+    table = read_parquet(as_place(drawn))
     hi, lo = id_words(table["doc_id"])
     at, tie, path = hi.copy(), lo.copy(), np.zeros(len(hi), np.int64)
     of_domain, coded = schemas.coded(table["domain"])
@@ -88,17 +88,17 @@ def lay_file(drawn: str, relations: str, domains: list[tuple[str, int, int, int]
     for name, number, blocks, cut in domains:
         mine = np.flatnonzero(of_domain == names.index(name)) if name in names else np.empty(0, np.int64)
         if len(mine):
-            related, before = _look_up(Path(relations), number, blocks, hi[mine], lo[mine])
+            related, before = _look_up(as_place(relations), number, blocks, hi[mine], lo[mine])
             at[mine], tie[mine] = run_words(name, related, before, blocks, cut)
             path[mine] = related & 0xFFFFFFFF
     # Stable: inside a run documents stay in the order of the index, so that equal texts do.
     order = np.lexsort([tie, at])
     for label, values in zip(COLUMNS, (at, tie, path), strict=True):
         table = table.append_column(label, schemas.column(values))
-    write_parquet(Path(target), table.take(schemas.column(order)), group_rows=_GROUP_ROWS)
+    write_parquet(as_place(target), table.take(schemas.column(order)), group_rows=_GROUP_ROWS)
 
 
-def _look_up(folder: Path, domain: int, blocks: int, hi: U64, lo: U64) -> tuple[Ints, Ints]:
+def _look_up(folder: Place, domain: int, blocks: int, hi: U64, lo: U64) -> tuple[Ints, Ints]:
     """Return `related` and `before` of documents of one domain, given by rising id."""
     found: npt.NDArray[np.int64] = np.empty((2, len(hi)), np.int64)
     bits = blocks.bit_length() - 1
@@ -140,7 +140,7 @@ class LaidReader:
     """
 
     reader: IndexReader
-    paths: tuple[Path, ...]
+    paths: tuple[Place, ...]
 
     @property
     def most_occurrences(self) -> int:
@@ -166,7 +166,7 @@ class LaidReader:
         found = []
         for path in self.paths:
             try:
-                metadata = pq.read_metadata(path)
+                metadata = open_parquet(path).metadata
             except (pa.ArrowException, OSError) as error:
                 raise StoreError(damaged(path, error)) from error
             column = metadata.schema.names.index("at")
@@ -184,7 +184,7 @@ def take_words(rows: Rows) -> tuple[U64, U64, Ints]:
     return at, tie, path
 
 
-def reader_of(pool: Pool, paths: Sequence[Path]) -> IndexReader | LaidReader:
+def reader_of(pool: Pool, paths: Sequence[Place]) -> IndexReader | LaidReader:
     """Return who reads the drawn documents of a pool, laid or not."""
     laid = any(path.name.startswith(_PREFIX) for path in paths)
     return LaidReader(pool.reader(), tuple(paths)) if laid else pool.reader()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -25,6 +24,7 @@ from mixture.plan.records import assemble, cell_rows, write_record
 from mixture.plan.slices import grid_tokens, publish_slice
 from mixture.plan.solve import Limits, Solution, limits
 from mixture.plan.stretch import sizes, slice_file
+from mixture.storage import Place, local, spill
 
 if TYPE_CHECKING:
     from mixture.plan.make import Planner
@@ -58,7 +58,7 @@ def check_alike(old: dict[str, Any], recipe: Recipe, name: str) -> None:
         )
 
 
-def follow(planner: Planner, phase: Phase, folder: Path) -> dict[str, Any]:
+def follow(planner: Planner, phase: Phase, folder: Place) -> dict[str, Any]:
     """Plan a phase by the plan of another lock; return its record."""
     number = [p.name for p in planner.recipe.all_phases()].index(phase.name)
     old_folder, old = find_plan(planner.workspace, planner.given.like[number], "the lock that --like names")
@@ -103,13 +103,13 @@ def follow(planner: Planner, phase: Phase, folder: Path) -> dict[str, Any]:
     return write_record(folder, assemble(records, phase, around, found) | said)
 
 
-def _slices(old: Path, count: int, index: Path, folder: Path, prefix: int, suffix: int) -> Iterator[pa.Table]:
+def _slices(old: Place, count: int, index: Place, folder: Place, prefix: int, suffix: int) -> Iterator[pa.Table]:
     """Yield the old slices in their order, with the new lengths."""
-    files = [str(slice_file(old, number)) for number in range(count)]
-    with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(folder / "spill")}) as db:
+    files = [str(local(slice_file(old, number))) for number in range(count)]
+    with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": spill(folder)}) as db:
         db.execute("CREATE TABLE slices (number INTEGER, filename VARCHAR)")
         db.executemany("INSERT INTO slices VALUES (?, ?)", [[n, f] for n, f in enumerate(files)])
-        reader = db.sql(_JOIN, params=[files, str(index)]).to_arrow_reader(1 << 17)
+        reader = db.sql(_JOIN, params=[files, str(local(index))]).to_arrow_reader(1 << 17)
         held: list[pa.Table] = []
         number = 0
         for batch in reader:
@@ -174,15 +174,15 @@ def _trimmed(tables: Iterator[pa.Table], length: int) -> Iterator[pa.Table]:
         yield some.set_column(some.schema.get_field_index("doc_stop"), "doc_stop", schemas.column(stop))
 
 
-def _unique(folder: Path, slices: int, grid: Grid, suffix: int) -> tuple[Sequence[dict[str, Any]], Counts]:
+def _unique(folder: Place, slices: int, grid: Grid, suffix: int) -> tuple[Sequence[dict[str, Any]], Counts]:
     """Count the distinct documents of each cell and their tokens, and how often one appears at most."""
-    files = [str(slice_file(folder, number)) for number in range(slices)]
+    files = [str(local(slice_file(folder, number))) for number in range(slices)]
     query = """
         SELECT domain, doc_length, count(*), sum(most)::BIGINT, sum(cut)::BIGINT, max(times)::BIGINT
         FROM (SELECT domain, doc_id, doc_length, max(doc_stop - doc_start) AS most,
                      max((doc_stop < doc_length + ?)::INTEGER) AS cut, max(copy) + 1 AS times
               FROM read_parquet(?) GROUP BY ALL) GROUP BY ALL"""
-    with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(folder / "spill")}) as db:
+    with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": spill(folder)}) as db:
         rows = db.execute(query, [suffix, files]).fetchall()
     sums: Counts = np.zeros((3, grid.size), np.int64)
     times: Counts = np.zeros(grid.size, np.int64)

@@ -10,12 +10,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from mixture import lockfile
 from mixture.engine import Engine, Progress
-from mixture.errors import PlanError, ShortageError, StoreError, nearest, some
+from mixture.errors import PlanError, ShortageError, nearest, some
 from mixture.hashing import fingerprint
 from mixture.index.build import Index
 from mixture.lockfile import Lock
@@ -32,7 +31,7 @@ from mixture.plan.slices import Slicing, write_slices
 from mixture.plan.solved import Solved, matched, solve_phase
 from mixture.recipe import Phase, Recipe
 from mixture.related.relate import Relater, Relations
-from mixture.storage import explain
+from mixture.storage import Place, as_place, make_folder, matches, remove
 from mixture.tokens.ingest import Store
 from mixture.tokens.separators import Frame, frame
 from mixture.workspace import Workspace
@@ -68,7 +67,7 @@ class Planner:
     progress: Progress
     relater: Relater | None = None
 
-    def plan(self, lock_path: Path) -> Plan:
+    def plan(self, lock_path: Place) -> Plan:
         """Plan every phase and write the lock.
 
         Raises:
@@ -93,7 +92,7 @@ class Planner:
         whole_records = [record for record in records if record is not None]
         lock = lock_of(self.recipe, self.store, self.index, self.given, self.scored, phases, whole_records)
         if self.weights is not None:
-            lock = replace(lock, work=lock.work | {"weights": Path(self.weights.path).stem})
+            lock = replace(lock, work=lock.work | {"weights": as_place(self.weights.path).stem})
         if old is not None and old.packed and old.without_shards() == lock:
             # The stream is the one that was packed: what it came out as stays, and `pack` holds its shards to it.
             lock = replace(old, work=lock.work)
@@ -131,7 +130,7 @@ class Planner:
         """Return a phase's cell table, JSON-able."""
         return cell_rows(solved.found, solved.solution)
 
-    def _folder(self, phases: Sequence[Phase]) -> Path:
+    def _folder(self, phases: Sequence[Phase]) -> Place:
         """Return where the last of some phases is planned: named by all that its stream follows from."""
         apart = ("phases", "budget", "sequence", "mix", "packing", "transforms")
         what = {k: v for k, v in self.recipe.what().items() if k not in apart}
@@ -142,7 +141,7 @@ class Planner:
         mixes = [p.mix.model_dump(mode="json") for p in phases]
         steps = [[p.name, p.budget, *both] for p, *both in zip(phases, sequences, mixes, strict=True)]
         source = [self.store.tokenizer.fingerprint, self.index.folder.name]
-        weights = None if self.weights is None else Path(self.weights.path).name
+        weights = None if self.weights is None else as_place(self.weights.path).name
         key = fingerprint([_FORMAT_VERSION, what, steps, source, weights, self.given.to_json()])
         return self.workspace.plan(label(self.recipe.name, phases[-1].name), key)
 
@@ -150,7 +149,7 @@ class Planner:
         """Return what stands around each document of a phase."""
         return frame(self.store.tokenizer, phase.sequence.separator)
 
-    def pool(self, phase: Phase, earlier: Sequence[tuple[Threshold, ...]], folder: Path) -> Pool:
+    def pool(self, phase: Phase, earlier: Sequence[tuple[Threshold, ...]], folder: Place) -> Pool:
         """Return what a phase draws from, after the phases before it; a column of what was consumed goes to a folder.
 
         Raises:
@@ -181,7 +180,7 @@ class Planner:
         )
 
     def solved(
-        self, phase: Phase, earlier: Sequence[tuple[Threshold, ...]], folder: Path
+        self, phase: Phase, earlier: Sequence[tuple[Threshold, ...]], folder: Place
     ) -> tuple[Pool, Survey, Solved]:
         """Survey what a phase may draw, and solve it; a pilot with matched repetition has the full plan's epochs.
 
@@ -206,22 +205,19 @@ class Planner:
         pool = replace(pool, pilot=float(self.given.fraction))
         return pool, found, matched(full, phase, survey(pool, folder, self.engine, self.progress))
 
-    def draw(self, pool: Pool, solved: Solved, folder: Path) -> Drawn:
+    def draw(self, pool: Pool, solved: Solved, folder: Place) -> Drawn:
         """Draw a phase's documents from its pool, into files of a folder."""
         pool.write(folder / "pool.json")
         return draw_documents(pool, solved.found, solved.solution.granted, folder, self.engine, self.progress)
 
-    def _make(self, phase: Phase, folder: Path, earlier: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(explain(error, folder)) from error
+    def _make(self, phase: Phase, folder: Place, earlier: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        make_folder(folder)
         if self.given.like:
             from mixture.plan.like import follow
 
             return follow(self, phase, folder)
-        for stale in folder.glob("*.parquet"):
-            stale.unlink()
+        for stale in matches(folder, "*.parquet"):
+            remove(stale)
         thresholds = [tuple(Threshold.from_json(t) for t in record["thresholds"]) for record in earlier]
         pool, found, solved = self.solved(phase, thresholds, folder)
         if solved.shortage:

@@ -7,7 +7,6 @@ is measured by some of its windows, spread evenly.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -18,6 +17,7 @@ from mixture.plan.consumed import find_plan
 from mixture.plan.given import label
 from mixture.plan.window import Windows, piece_facts, read_window, windows
 from mixture.recipe.packing import Kind, Packing, Transforms, check
+from mixture.storage import Place
 from mixture.workspace import Workspace
 
 #: Windows that are laid out, at most.
@@ -69,7 +69,7 @@ def _compare(lock: Lock, phase: int, workspace: Workspace) -> Compared:
     return Compared(name, found, len(chosen), cut.count)
 
 
-def _facts(folder: Path, record: dict[str, Any], cut: Windows, number: int) -> Facts:
+def _facts(folder: Place, record: dict[str, Any], cut: Windows, number: int) -> Facts:
     table, layout = read_window(folder, record["starts"], cut.stretch(number), cut.rules, number)
     around = (len(record["prefix"]), len(record["suffix"]))
     return piece_facts(table, layout.packed, around, cut.rules.length)

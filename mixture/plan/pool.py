@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ import numpy.typing as npt
 from mixture.hashing import U64, draw, fraction
 from mixture.index.rows import IndexReader, Rows
 from mixture.plan.cells import Counts, Grid
-from mixture.storage import read_record, write_json
+from mixture.storage import Place, as_place, read_record, write_json
 
 #: Instead of a cell: why a document is not drawn from.
 HELD_OUT, EMPTY, FILTERED, ASIDE = -1, -2, -3, -4
@@ -112,12 +111,12 @@ class Pool:
     pilot: float = 1.0
     lengths: bool = False
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Place) -> None:
         """Publish the pool as JSON, for tasks."""
         write_json(path, asdict(self))
 
     @staticmethod
-    def read(path: Path) -> Pool:
+    def read(path: Place) -> Pool:
         """Read what `write` published."""
         value = read_record(path, "index", "grid") or {}
         grid = Grid(tuple(value["grid"]["domains"]), tuple(tuple(e) for e in value["grid"]["edges"]))
@@ -129,11 +128,11 @@ class Pool:
 
     def reader(self) -> IndexReader:
         """Open the index."""
-        weights = Path(self.weights.path) if self.weights and self.weights.path else None
-        seen = Path(self.seen) if self.seen else None
-        return IndexReader([Path(path) for path in self.index], self.grid.domains, weights, seen)
+        weights = as_place(self.weights.path) if self.weights and self.weights.path else None
+        seen = as_place(self.seen) if self.seen else None
+        return IndexReader([as_place(path) for path in self.index], self.grid.domains, weights, seen)
 
-    def of(self, files: Sequence[Path]) -> Pool:
+    def of(self, files: Sequence[Place]) -> Pool:
         """Return the pool over files that hold some of its documents, weights and appearances in columns of theirs."""
         weights = self.weights and replace(self.weights, path="")
         return replace(self, index=tuple(map(str, files)), weights=weights, seen=None)

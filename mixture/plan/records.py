@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from mixture.hashing import file_digest, fingerprint
+from mixture.hashing import fingerprint
 from mixture.index.build import Index
 from mixture.lockfile import Lock
 from mixture.plan.cells import Counts
@@ -22,7 +21,7 @@ from mixture.plan.slices import merge_top
 from mixture.plan.solve import Solution
 from mixture.plan.stretch import read_stretch, slice_file
 from mixture.recipe import Phase, Recipe
-from mixture.storage import read_record, write_json
+from mixture.storage import Place, file_digest, read_record, size_of, write_json
 from mixture.tokens.ingest import Store
 from mixture.tokens.separators import Frame, knots
 
@@ -57,8 +56,8 @@ class PlannedPhase:
     """
 
     phase: Phase
-    folder: Path
-    parts: Path
+    folder: Place
+    parts: Place
     starts: tuple[int, ...]
     digest: str
 
@@ -82,17 +81,17 @@ class Plan:
     made: bool
 
 
-def whole_record(folder: Path) -> dict[str, Any] | None:
+def whole_record(folder: Place) -> dict[str, Any] | None:
     """Return the record of a plan, or None if the plan is not whole."""
     record = read_record(folder / "plan.json", *_FIELDS)
     return record if record and all((folder / name).exists() for name in record["files"]) else None
 
 
-def write_record(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+def write_record(folder: Place, record: dict[str, Any]) -> dict[str, Any]:
     """Publish a plan's record with the size and hash of every file of the plan; return it."""
     files = {slice_file(folder, n).name: found["file"] for n, found in enumerate(record["slices"])}
     beside = [folder / name for name in _BESIDE]
-    files |= {path.name: [path.stat().st_size, file_digest(path)] for path in beside if path.exists()}
+    files |= {path.name: [size, file_digest(path)] for path in beside if (size := size_of(path)) is not None}
     whole = record | {"key": folder.name, "files": files}
     write_json(folder / "plan.json", whole)
     return whole

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from mixture.plan.order import id_ranges, place
 from mixture.plan.pool import Candidates, Pool, Threshold, appearances
 from mixture.plan.related import stream_order
 from mixture.plan.stretch import sizes, slice_file
-from mixture.storage import read_record, write_json
+from mixture.storage import Place, as_place, read_record, write_json
 from mixture.tokens.store import write_parquet
 
 _COLUMNS = ("source", "part", "row")
@@ -54,7 +53,7 @@ class Slicing:
 
 
 def write_slices(
-    drawn: Drawn, layout: Slicing, folder: Path, engine: Engine, progress: Progress, weight: int
+    drawn: Drawn, layout: Slicing, folder: Place, engine: Engine, progress: Progress, weight: int
 ) -> list[dict[str, Any]]:
     """Write every slice; return their records in order: tokens, rows, digest, context, top documents.
 
@@ -95,16 +94,16 @@ def write_slices(
 
 def write_slice(pool: str, drawn: str, number: int, folder: str) -> dict[str, Any]:
     """Task: lay out one slice and publish it."""
-    here = Pool.read(Path(pool))
-    value = read_record(Path(drawn), "thresholds", "once", "often", "layout") or {}
+    here = Pool.read(as_place(pool))
+    value = read_record(as_place(drawn), "thresholds", "once", "often", "layout") or {}
     thresholds = tuple(Threshold.from_json(t) for t in value["thresholds"])
     layout = Slicing(**value["layout"])
-    files = [[Path(name) for name in value[which]] for which in ("once", "often")]
+    files = [[as_place(name) for name in value[which]] for which in ("once", "often")]
     table, top = slice_rows(here, thresholds, files, layout, number)
-    return publish_slice(slice_file(Path(folder), number), table, here.grid.domains) | {"top": top}
+    return publish_slice(slice_file(as_place(folder), number), table, here.grid.domains) | {"top": top}
 
 
-def publish_slice(path: Path, table: pa.Table, domains: Sequence[str]) -> dict[str, Any]:
+def publish_slice(path: Place, table: pa.Table, domains: Sequence[str]) -> dict[str, Any]:
     """Write a slice's rows, `schemas.PLAN`; return its record, yet without top documents."""
     written = write_parquet(path, table, group_rows=_GROUP_ROWS)
     codes, start, stop = own_tokens(table, domains)
@@ -119,7 +118,7 @@ def publish_slice(path: Path, table: pa.Table, domains: Sequence[str]) -> dict[s
 
 
 def slice_rows(
-    pool: Pool, thresholds: Sequence[Threshold], files: Sequence[Sequence[Path]], layout: Slicing, number: int
+    pool: Pool, thresholds: Sequence[Threshold], files: Sequence[Sequence[Place]], layout: Slicing, number: int
 ) -> tuple[pa.Table, list[dict[str, Any]]]:
     """Return one slice's rows in stream order, positions counted from its start, and its top documents.
 

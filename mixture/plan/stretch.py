@@ -7,17 +7,17 @@ slices     | 0 …… 1000 | 1000 …… 2000 | 2000 …… 3000 |       `starts
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from mixture import schemas
 from mixture.plan.cells import Counts
+from mixture.storage import Place
 from mixture.tokens.store import read_between
 
 
-def slice_file(folder: Path, number: int) -> Path:
+def slice_file(folder: Place, number: int) -> Place:
     """Return the Parquet file of one slice."""
     return folder / f"slice-{number:05d}.parquet"
 
@@ -27,7 +27,7 @@ def sizes(table: pa.Table) -> Counts:
     return schemas.numbers(table["doc_stop"]) - schemas.numbers(table["doc_start"])  # type: ignore[no-any-return]
 
 
-def read_stretch(folder: Path, starts: Sequence[int], first: int, stop: int, *, whole: bool = False) -> pa.Table:
+def read_stretch(folder: Place, starts: Sequence[int], first: int, stop: int, *, whole: bool = False) -> pa.Table:
     """Read the rows of tokens [first, stop) of the stream, `schemas.PLAN`.
 
     Args:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -21,6 +20,7 @@ from mixture.pack.facts import Facts, measure
 from mixture.pack.layout import Knots, Layout, Rules, lay
 from mixture.plan.stretch import read_stretch, sizes
 from mixture.recipe.packing import Packing, Transforms
+from mixture.storage import Place
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def rules(lock: Lock, phase: int) -> Rules:
 
 
 def read_window(
-    folder: Path, starts: Sequence[int], stretch: tuple[int, int], rules: Rules, number: int
+    folder: Place, starts: Sequence[int], stretch: tuple[int, int], rules: Rules, number: int
 ) -> tuple[pa.Table, Layout]:
     """Read a window of a plan and lay it out.
 

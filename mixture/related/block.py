@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from mixture.index.rows import IndexReader
 from mixture.related import terms, walk
 from mixture.related.terms import Ints, Terms
 from mixture.related.vectors import ByVectors, as_vectors, read_vectors
-from mixture.storage import read_record, write_json
+from mixture.storage import Place, as_place, read_record, write_json
 from mixture.tokens.store import open_part, part_names, part_path, write_parquet
 
 #: Related documents, Parquet, one file for each block.
@@ -64,12 +63,12 @@ class Source:
     column: str = ""
     tables: tuple[str, ...] = ()
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Place) -> None:
         """Publish it, for tasks."""
         write_json(path, asdict(self))
 
     @staticmethod
-    def read(path: Path) -> Source:
+    def read(path: Place) -> Source:
         """Read what `write` published."""
         value = read_record(path, "index", "parts", "store", "domains", "by") or {}
         return Source(**value | {name: tuple(value[name]) for name in ("domains", "tables")})
@@ -101,7 +100,7 @@ def relate_block(source: str, domain: int, first: int, stop: int, block: int, ta
         block: number of the block.
         target: the Parquet file.
     """
-    here = Source.read(Path(source))
+    here = Source.read(as_place(source))
     held = _documents(here, domain, first, stop)
     path, without = _path(here, held) if len(held) else (np.empty(0, np.int64), 0)
     place = np.empty(len(held), np.int64)
@@ -119,20 +118,20 @@ def relate_block(source: str, domain: int, first: int, stop: int, block: int, ta
         ],
         schema=RELATED,
     )
-    size, digest = write_parquet(Path(target), table)
+    size, digest = write_parquet(as_place(target), table)
     record = {
-        "file": Path(target).name,
+        "file": as_place(target).name,
         "documents": len(held),
         "without": without,
         "digest": _digest(table),
         "size": size,
         "hash": digest,
     }
-    write_json(record_path(Path(target)), record)
+    write_json(record_path(as_place(target)), record)
     return record
 
 
-def record_path(target: Path) -> Path:
+def record_path(target: Place) -> Place:
     """Return where a block's record lies."""
     return target.with_suffix(".json")
 
@@ -152,7 +151,7 @@ def _documents(here: Source, domain: int, first: int, stop: int) -> _Documents:
     """Read which documents a block has; those without tokens are none, and equal texts are one."""
     columns = ("part", "row", *([here.column] if here.column and not here.tables else []))
     found = []
-    for rows in IndexReader([Path(here.index)], here.domains).between(first, stop, columns):
+    for rows in IndexReader([as_place(here.index)], here.domains).between(first, stop, columns):
         chosen = rows.take((rows.domain == domain) & (rows.occurrence == 0) & (rows.tokens > 0))
         if len(chosen):
             found.append(chosen)
@@ -181,7 +180,7 @@ def _path(here: Source, held: _Documents) -> tuple[Ints, int]:
 def _vectors(here: Source, held: _Documents) -> npt.NDArray[np.float64]:
     if here.tables:
         order = np.lexsort([held.lo, held.hi])
-        sorted_ = read_vectors([Path(name) for name in here.tables], here.column, held.hi[order], held.lo[order])
+        sorted_ = read_vectors([as_place(name) for name in here.tables], here.column, held.hi[order], held.lo[order])
         found = np.empty_like(sorted_)
         found[order] = sorted_
         return found
@@ -203,14 +202,14 @@ def document_terms(here: Source, part: Ints, row: Ints) -> Terms:
     Raises:
         StoreError: a part is missing or damaged.
     """
-    names = part_names(Path(here.parts))
+    names = part_names(as_place(here.parts))
     order = np.lexsort([row, part])
     edges = np.flatnonzero(np.diff(part[order], prepend=-1, append=-1))
     parts = [order[a:b] for a, b in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)]
-    return terms.weigh(_counted(Path(here.store), names, parts, part, row), len(part))
+    return terms.weigh(_counted(as_place(here.store), names, parts, part, row), len(part))
 
 
-def _counted(store: Path, names: Sequence[str], parts: Sequence[Ints], part: Ints, row: Ints) -> Iterator[U64]:
+def _counted(store: Place, names: Sequence[str], parts: Sequence[Ints], part: Ints, row: Ints) -> Iterator[U64]:
     """Yield counts of some documents' tokens at a time; each of `parts` lists the documents of one part."""
     tokens: list[npt.NDArray[Any]] = []
     owners: list[Ints] = []

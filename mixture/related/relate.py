@@ -12,10 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import pyarrow.parquet as pq
 
 from mixture.engine import Engine, Progress, Task
 from mixture.errors import PlanError, StoreError, nearest
@@ -25,7 +22,8 @@ from mixture.patterns import expand
 from mixture.recipe import Recipe
 from mixture.recipe.packing import Related
 from mixture.related.block import Source, record_path
-from mixture.storage import read_record, write_json
+from mixture.storage import Place, as_place, read_record, remove, size_of, write_json
+from mixture.storage.tables import open_parquet
 from mixture.tokens.ingest import Store
 from mixture.tokens.inputs import content_hashes
 from mixture.tokens.store import damaged
@@ -50,7 +48,7 @@ class Relations:
         made: whether this run made any of it.
     """
 
-    folder: Path
+    folder: Place
     domains: tuple[str, ...]
     blocks: dict[str, int]
     tokens: dict[str, int]
@@ -58,7 +56,7 @@ class Relations:
     made: bool
 
 
-def block_file(folder: Path, domain: int, block: int) -> Path:
+def block_file(folder: Place, domain: int, block: int) -> Place:
     """Return the file of one block of a domain, by its number."""
     return folder / f"domain-{domain:04d}-block-{block:05d}.parquet"
 
@@ -115,12 +113,12 @@ class Relater:
         key = fingerprint(about | what | {"documents": self.index.digest, "blocks": blocks})
         folder = self.workspace.related(key)
         tasks = list(self._tasks(folder, blocks, documents))
-        missing = [task for task in tasks if _record(Path(task.arguments["target"])) is None]
+        missing = [task for task in tasks if _record(as_place(task.arguments["target"])) is None]
         record = read_record(folder / "related.json", "key", "digest", "documents", "without", "files")
         self._run(missing, sum(documents.values()), folder, source)
         if record is None or missing:
             # What the tasks were told is of no use any more, and nobody vouches for it.
-            (folder / "source.json").unlink(missing_ok=True)
+            remove(folder / "source.json")
             record = {"key": folder.name} | _total(tasks)
             write_json(folder / "related.json", record)
         said = {name: record[name] for name in ("documents", "without", "digest")}
@@ -161,7 +159,7 @@ class Relater:
             f"in scores; {nearest(self.rule.column, carried)}"
         )
 
-    def _tasks(self, folder: Path, blocks: dict[str, int], documents: dict[str, int]) -> Iterator[Task]:
+    def _tasks(self, folder: Place, blocks: dict[str, int], documents: dict[str, int]) -> Iterator[Task]:
         names = self.index.census.domains
         for name, count in blocks.items():
             number = names.index(name)
@@ -179,7 +177,7 @@ class Relater:
                 label = f"{name}, block {block + 1} of {count}"
                 yield Task("mixture.related.block:relate_block", arguments, share, label)
 
-    def _run(self, missing: list[Task], documents: int, folder: Path, source: Source) -> None:
+    def _run(self, missing: list[Task], documents: int, folder: Place, source: Source) -> None:
         done = documents - sum(task.weight for task in missing)
         self.progress.start("relate", "documents or what relates them are new", "documents", documents, done)
         if missing:
@@ -189,21 +187,21 @@ class Relater:
         self.progress.finish()
 
 
-def _columns(path: Path) -> list[str]:
+def _columns(path: Place) -> list[str]:
     try:
-        return list(pq.read_schema(path).names)
+        return list(open_parquet(path).schema_arrow.names)
     except (OSError, ValueError) as error:
         raise StoreError(damaged(path, error)) from error
 
 
-def _record(target: Path) -> dict[str, Any] | None:
+def _record(target: Place) -> dict[str, Any] | None:
     """Return the record of a block, or None if the block is not whole."""
     record = read_record(record_path(target), "file", "documents", "without", "digest", "size", "hash")
-    return record if record and target.exists() and target.stat().st_size == record["size"] else None
+    return record if record and size_of(target) == record["size"] else None
 
 
 def _total(tasks: list[Task]) -> dict[str, Any]:
-    records = [_record(Path(task.arguments["target"])) or {} for task in tasks]
+    records = [_record(as_place(task.arguments["target"])) or {} for task in tasks]
     return {
         "digest": fingerprint([record["digest"] for record in records]),
         "documents": sum(record["documents"] for record in records),

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -27,6 +26,7 @@ from mixture.hashing import U64, id_words
 from mixture.index.joins import columns_of, quoted, scan
 from mixture.related.terms import Ints
 from mixture.related.walk import Find, Free
+from mixture.storage import Place
 
 _MEMORY_LIMIT = "2GB"
 _ROWS_AT_ONCE = 1 << 13
@@ -38,7 +38,7 @@ _EXACT = 1 << 24
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
-def read_vectors(paths: Sequence[Path], column: str, hi: U64, lo: U64) -> npt.NDArray[np.float64]:
+def read_vectors(paths: Sequence[Place], column: str, hi: U64, lo: U64) -> npt.NDArray[np.float64]:
     """Read the vectors of some documents, shape (n, dimensions); rows of NaN for those that have none.
 
     Args:
@@ -70,7 +70,7 @@ def read_vectors(paths: Sequence[Path], column: str, hi: U64, lo: U64) -> npt.ND
 
 
 def _batches(
-    paths: Sequence[Path], column: str, first: int, last: int
+    paths: Sequence[Place], column: str, first: int, last: int
 ) -> Iterator[tuple[pa.Array, npt.NDArray[np.float64], Ints]]:
     """Yield ids, vectors, and the rows of the ids that these are of; rows without a vector are left out."""
     try:

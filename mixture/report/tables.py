@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -14,6 +13,7 @@ from rich.text import Text
 from mixture.index.census import Census
 from mixture.plan.context import CONTEXTS
 from mixture.recipe.quantities import show_length
+from mixture.storage import Place
 
 _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
 _ARROW = " → "
@@ -255,7 +255,7 @@ def census_table(census: Census) -> RenderableType:
     return table
 
 
-def where_next(recipe: Path, lock: Path, folders: Sequence[Path]) -> RenderableType:
+def where_next(recipe: Place, lock: Place, folders: Sequence[Place]) -> RenderableType:
     """Where the shards are, how to open them, and what to do next."""
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="dim", no_wrap=True)

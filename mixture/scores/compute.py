@@ -17,7 +17,6 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -36,7 +35,7 @@ from mixture.scores import perplexity
 from mixture.scores.contamination import Searched
 from mixture.scores.definitions import DEFINITIONS
 from mixture.scores.tables import ScoreTable
-from mixture.storage import read_record, write_json
+from mixture.storage import Place, as_place, read_record, write_json
 from mixture.tokens import rejects
 from mixture.tokens.inputs import Unit, content_hashes, reading
 from mixture.tokens.shares import pieces, read_reading, readers, unit_chunks, write_reading
@@ -75,13 +74,13 @@ class _Column:
     model: str = ""
     pieces: str = ""
 
-    def mark(self, unit: str, start: int, step: int) -> Path:
+    def mark(self, unit: str, start: int, step: int) -> Place:
         """Return the record of one task's share of a unit."""
-        return Path(self.folder) / unit / f"done-{start}-of-{step}.json"
+        return as_place(self.folder) / unit / f"done-{start}-of-{step}.json"
 
-    def part(self, unit: str, chunk: int) -> Path:
+    def part(self, unit: str, chunk: int) -> Place:
         """Return the file of one chunk."""
-        return Path(self.folder) / unit / f"part-{chunk:05d}.parquet"
+        return as_place(self.folder) / unit / f"part-{chunk:05d}.parquet"
 
     def share(self, unit: str, start: int, step: int) -> dict[str, Any] | None:
         """Return the record of a share, or None if it is not whole."""
@@ -243,7 +242,7 @@ def score_chunks(
     step: int,
 ) -> None:
     """Task: score chunks start, start+step, … of a unit, and publish a part for each column that lacks one."""
-    inputs = [InputFile(name, Path(path), size, digest) for name, path, size, digest in files]
+    inputs = [InputFile(name, as_place(path), size, digest) for name, path, size, digest in files]
     wanted = [_Column(**column) for column in columns]
     record: dict[str, Any] = {"chunks": [], "documents": 0, "rejected": {}, "samples": []}
     for index, chunks in unit_chunks(format, inputs, read_reading(reading), start, step):
@@ -293,10 +292,10 @@ def _scorer(column: _Column) -> Callable[[memoryview], float]:
 
 @functools.lru_cache(maxsize=4)
 def _model(model: str, pieces: str) -> perplexity.Perplexity:
-    return perplexity.Perplexity(Path(model), Path(pieces) if pieces else None)
+    return perplexity.Perplexity(as_place(model), as_place(pieces) if pieces else None)
 
 
-def _parts(column: _Column, shares: Sequence[_Share]) -> Iterator[Path]:
+def _parts(column: _Column, shares: Sequence[_Share]) -> Iterator[Place]:
     for share in shares:
         record = column.share(share.unit.key, share.start, share.step)
         yield from (column.part(share.unit.key, n) for n in (record or {"chunks": ()})["chunks"])

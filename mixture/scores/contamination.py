@@ -20,7 +20,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,7 +35,7 @@ from mixture.recipe.sources import Score
 from mixture.scores.evaluation import find_evaluation, gather_evaluation, read_evaluation
 from mixture.scores.ngrams import I64, Finder, Shared, least_whole, shared
 from mixture.scores.tables import ScoreTable
-from mixture.storage import read_record, write_json
+from mixture.storage import Place, as_place, read_record, write_json
 from mixture.tokens.ingest import Store, StoredPart
 from mixture.tokens.store import open_part, read_parquet, write_parquet
 from mixture.workspace import Workspace
@@ -61,8 +60,8 @@ class Searched:
     table: ScoreTable
     patterns: tuple[str, ...]
     record: dict[str, Any]
-    evaluation: Path
-    hits: tuple[Path, ...]
+    evaluation: Place
+    hits: tuple[Place, ...]
     documents: int
     made: tuple[str, ...]
 
@@ -71,19 +70,19 @@ class Searched:
 class _Target:
     """Where the scores of one part of the store go."""
 
-    folder: Path
+    folder: Place
     name: str
 
     @property
-    def scores(self) -> Path:
+    def scores(self) -> Place:
         return self.folder / f"{self.name}.parquet"
 
     @property
-    def hits(self) -> Path:
+    def hits(self) -> Place:
         return self.folder / f"{self.name}.hits.parquet"
 
     @property
-    def mark(self) -> Path:
+    def mark(self) -> Place:
         return self.folder / f"{self.name}.json"
 
     def record(self) -> dict[str, Any] | None:
@@ -110,7 +109,7 @@ def gates(recipe: Recipe, against: Sequence[str] = (), ngram: int | None = None,
             )
         return tuple(score.model_copy(update=changed) for score in own)
     for pattern in against:
-        if Path(pattern).is_absolute():
+        if as_place(pattern).is_absolute():
             raise RecipeError(
                 f"--against {pattern}: is absolute; write it relative to the data root and give that with --data"
             )
@@ -159,7 +158,7 @@ def search(
     )
 
 
-def _task(part: StoredPart, target: _Target, folder: Path, name: str) -> Task:
+def _task(part: StoredPart, target: _Target, folder: Place, name: str) -> Task:
     arguments = {
         "tokens": str(part.files.tokens),
         "documents": str(part.files.documents),
@@ -173,15 +172,15 @@ def _task(part: StoredPart, target: _Target, folder: Path, name: str) -> Task:
 
 @functools.lru_cache(maxsize=1)
 def _finder(path: str) -> tuple[Finder, I64]:
-    wanted, files = read_evaluation(Path(path))
+    wanted, files = read_evaluation(as_place(path))
     return Finder(wanted), files
 
 
 def search_part(tokens: str, documents: str, evaluation: str, name: str, target: tuple[str, str]) -> None:
     """Task: search the documents of one part of the store, and publish what they share with the evaluation files."""
     finder, files = _finder(evaluation)
-    part, into = open_part(Path(tokens)), _Target(Path(target[0]), target[1])
-    ids = read_parquet(Path(documents), ["doc_id"])["doc_id"].combine_chunks()
+    part, into = open_part(as_place(tokens)), _Target(as_place(target[0]), target[1])
+    ids = read_parquet(as_place(documents), ["doc_id"])["doc_id"].combine_chunks()
     hi, lo = id_words(ids)
     # Equal texts stand side by side, and count once.
     first = np.r_[True, (np.diff(hi) != 0) | (np.diff(lo) != 0)][: len(ids)]
@@ -195,7 +194,7 @@ def search_part(tokens: str, documents: str, evaluation: str, name: str, target:
     write_json(into.mark, {"documents": len(ids), "contaminated": contaminated})
 
 
-def _write_hits(path: Path, ids: pa.Array, found: Shared, kept: npt.NDArray[np.bool_]) -> None:
+def _write_hits(path: Place, ids: pa.Array, found: Shared, kept: npt.NDArray[np.bool_]) -> None:
     rows = np.flatnonzero(kept)
     if not len(rows):
         return

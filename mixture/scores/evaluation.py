@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,12 +20,12 @@ from mixture import corpus, schemas
 from mixture.corpus.documents import InputFile, Reading
 from mixture.engine import Engine, Progress
 from mixture.errors import InputError, StoreError, some
-from mixture.hashing import file_digest
 from mixture.patterns import expand
 from mixture.recipe import Recipe
 from mixture.recipe.sources import NGRAM, Score
 from mixture.scores.ngrams import I64, Wanted, gather, least_whole
-from mixture.storage import publish, read_record, write_json
+from mixture.storage import Place, as_place, file_digest, publish, read_record, write_json
+from mixture.storage.tables import mapped
 from mixture.tokens.inputs import content_hashes
 from mixture.tokens.store import damaged
 from mixture.tokens.tokenizer import Tokenizer
@@ -82,12 +81,12 @@ def find_evaluation(recipe: Recipe, rule: Score, workspace: Workspace, engine: E
 
 def format_of(name: str) -> str:
     """Return the format that a file's suffix tells; text if it tells none."""
-    path = Path(name)
+    path = as_place(name)
     return FORMATS.get((path.with_suffix("") if path.suffix in _COMPRESSIONS else path).suffix, "text")
 
 
 def gather_evaluation(
-    evaluation: Evaluation, tokenizer: Tokenizer, folder: Path, progress: Progress
+    evaluation: Evaluation, tokenizer: Tokenizer, folder: Place, progress: Progress
 ) -> list[dict[str, Any]]:
     """Read the evaluation files into `evaluation.arrow`, or find them read; return what each of them holds.
 
@@ -116,7 +115,7 @@ def gather_evaluation(
     return found
 
 
-def _gather(evaluation: Evaluation, tokenizer: Tokenizer, target: Path) -> dict[str, Any]:
+def _gather(evaluation: Evaluation, tokenizer: Tokenizer, target: Place) -> dict[str, Any]:
     read = [_encoded(file, evaluation, tokenizer) for file in evaluation.files]
     sizes = np.concatenate([sizes for _, sizes, _ in read])
     tokens = np.concatenate([tokens for tokens, _, _ in read])
@@ -176,7 +175,7 @@ def _facts(wanted: Wanted, begins: I64, sizes: Sequence[I64], rejected: Sequence
     ]
 
 
-def _write(path: Path, wanted: Wanted, begins: I64) -> str:
+def _write(path: Place, wanted: Wanted, begins: I64) -> str:
     """Publish what is looked for: an Arrow file of one row, whose lists are mapped and not read; return its hash."""
     arrays = {name: getattr(wanted, name) for name in ("tokens", *_COLUMNS)} | {"files": begins}
     columns = {
@@ -189,14 +188,14 @@ def _write(path: Path, wanted: Wanted, begins: I64) -> str:
     return out.digest
 
 
-def read_evaluation(path: Path) -> tuple[Wanted, I64]:
+def read_evaluation(path: Place) -> tuple[Wanted, I64]:
     """Map what is looked for; return it, and where each file's texts begin in its tokens, shape (files,).
 
     Raises:
         StoreError: missing or damaged.
     """
     try:
-        batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+        batch = pa.ipc.open_file(mapped(path)).get_batch(0)
         found = {name: schemas.numbers(batch.column(name).values) for name in batch.schema.names}
     except (pa.ArrowException, OSError, IndexError) as error:
         raise StoreError(damaged(path, error)) from error

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -21,7 +20,7 @@ from mixture.errors import StoreError
 from mixture.hashing import fingerprint
 from mixture.scores.contamination import Searched
 from mixture.scores.evaluation import read_evaluation
-from mixture.storage import read_record, write_json
+from mixture.storage import Place, local, read_record, write_json
 from mixture.tokens.store import damaged
 from mixture.tokens.tokenizer import Tokenizer
 
@@ -108,7 +107,7 @@ class Findings:
         return asdict(self)
 
 
-def findings(gate: Searched, index: Path, tokenizer: Tokenizer, *, most: int = 10) -> Findings:
+def findings(gate: Searched, index: Place, tokenizer: Tokenizer, *, most: int = 10) -> Findings:
     """Return what a gate found among the documents of an index.
 
     Args:
@@ -144,7 +143,7 @@ def findings(gate: Searched, index: Path, tokenizer: Tokenizer, *, most: int = 1
     )
 
 
-def with_flagged(gate: Searched, index: Path) -> dict[str, Any]:
+def with_flagged(gate: Searched, index: Place) -> dict[str, Any]:
     """Return a gate's record and what it flagged: documents and tokens, by domain; that is kept beside the index.
 
     Args:
@@ -168,7 +167,7 @@ def with_flagged(gate: Searched, index: Path) -> dict[str, Any]:
     return gate.record | record
 
 
-def _domain_query(index: Path) -> str:
+def _domain_query(index: Place) -> str:
     return f"""
         SELECT domain, count(*), sum(n_tokens)::BIGINT, count(found.doc_id),
                coalesce(sum(n_tokens) FILTER (found.doc_id IS NOT NULL), 0)::BIGINT
@@ -177,7 +176,7 @@ def _domain_query(index: Path) -> str:
         GROUP BY domain ORDER BY domain"""  # noqa: S608 - a path of ours
 
 
-def _ask(gate: Searched, index: Path, query: str) -> list[tuple[Any, ...]]:
+def _ask(gate: Searched, index: Place, query: str) -> list[tuple[Any, ...]]:
     hits = f"SELECT DISTINCT * FROM read_parquet({_quoted(gate.hits)})" if gate.hits else _NO_HITS  # noqa: S608
     try:
         with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT}) as db:
@@ -187,6 +186,6 @@ def _ask(gate: Searched, index: Path, query: str) -> list[tuple[Any, ...]]:
         raise StoreError(damaged(index, error)) from error
 
 
-def _quoted(paths: Sequence[Path]) -> str:
-    marked = ("'" + str(path.absolute()).replace("'", "''") + "'" for path in paths)
+def _quoted(paths: Sequence[Place]) -> str:
+    marked = ("'" + str(local(path).absolute()).replace("'", "''") + "'" for path in paths)
     return f"[{', '.join(marked)}]"

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from mixture.errors import InputError
+from mixture.storage import Place
 
 VERSION = "1"
 _MOST = 308  # Powers of ten above it are infinite.
@@ -41,7 +41,7 @@ class Perplexity:
         pieces: SentencePiece model that cuts the words, or None.
     """
 
-    def __init__(self, model: Path, pieces: Path | None = None) -> None:
+    def __init__(self, model: Place, pieces: Place | None = None) -> None:
         require()
         try:
             kenlm = import_module("kenlm")
@@ -62,7 +62,7 @@ class Perplexity:
         return float(10.0 ** min(-score / words, _MOST))
 
 
-def _load_pieces(path: Path) -> Any:
+def _load_pieces(path: Place) -> Any:
     from sentencepiece import SentencePieceProcessor
 
     try:

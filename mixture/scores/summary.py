@@ -10,6 +10,7 @@ import duckdb
 
 from mixture.errors import StoreError
 from mixture.scores.tables import ScoreTable
+from mixture.storage import local
 
 QUANTILES = (0.1, 0.2, 0.25, 0.5, 0.75, 0.8, 0.9)
 _MEMORY_LIMIT = "4GB"
@@ -61,7 +62,7 @@ def spreads(tables: Sequence[ScoreTable]) -> tuple[Spread, ...]:
 
 
 def _of_table(db: duckdb.DuckDBPyConnection, table: ScoreTable) -> list[Spread]:
-    paths = [str(part) for part in table.parts]
+    paths = [str(local(part)) for part in table.parts]
     columns = db.execute("DESCRIBE SELECT * FROM read_parquet(?)", [paths]).fetchall()
     found = []
     for name, kind, *_ in columns:

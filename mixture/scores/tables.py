@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+
+from mixture.storage import Place
 
 
 @dataclass(frozen=True)
@@ -18,5 +19,5 @@ class ScoreTable:
     """
 
     name: str
-    parts: tuple[Path, ...]
+    parts: tuple[Place, ...]
     ours: bool = False

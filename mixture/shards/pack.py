@@ -6,7 +6,6 @@ import functools
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from mixture.engine import Engine, Progress, Task
@@ -21,7 +20,7 @@ from mixture.plan.window import rules, windows
 from mixture.recipe import Recipe
 from mixture.shards.record import cells_of, record_path
 from mixture.shards.write import Geometry
-from mixture.storage import read_json, read_record
+from mixture.storage import Place, as_place, each, read_json, read_record, size_of
 from mixture.tokens.ingest import Store
 from mixture.workspace import Workspace
 
@@ -39,7 +38,7 @@ class Packed:
         made: names of the shards that this run wrote.
     """
 
-    folders: tuple[Path, ...]
+    folders: tuple[Place, ...]
     lock: Lock
     made: tuple[str, ...]
 
@@ -63,7 +62,7 @@ def shard_name(number: int, count: int) -> str:
     return f"shard-{number:05d}-of-{count:05d}.arrow"
 
 
-def shards_folder(workspace: Workspace, lock: Lock, phase: int) -> Path:
+def shards_folder(workspace: Workspace, lock: Lock, phase: int) -> Place:
     """Return where the shards of one phase lie."""
     return workspace.shards(label(lock.name, lock.phases[phase]["name"]), stream_key(lock, phase))
 
@@ -74,7 +73,7 @@ def pack(
     plan: Plan,
     workspace: Workspace,
     engine: Engine,
-    lock_path: Path,
+    lock_path: Place,
     progress: Progress,
 ) -> Packed:
     """Write every shard of a plan that is not whole, and complete the lock.
@@ -85,7 +84,8 @@ def pack(
     folders = tuple(shards_folder(workspace, plan.lock, n) for n in range(len(plan.phases)))
     tasks = [list(_tasks(recipe, store, plan, n, folder)) for n, folder in enumerate(folders)]
     every = [task for of_phase in tasks for task in of_phase]
-    missing = [task for task in every if not _is_whole(Path(task.arguments["target"]), task.arguments["stream"])]
+    whole = each(_is_whole, every, workspace.work)
+    missing = [task for task, is_whole in zip(every, whole, strict=True) if not is_whole]
     total = sum(task.weight for task in every)
     if missing:
         _check_store(store, engine)
@@ -99,14 +99,19 @@ def pack(
     for task, _ in engine.run(missing, "pack"):
         progress.advance(task.weight)
     progress.finish()
-    records = [[read_json(record_path(Path(task.arguments["target"]))) for task in of_phase] for of_phase in tasks]
+    records = [each(_record_of, of_phase, workspace.work) for of_phase in tasks]
     phases = [_completed(recipe, phase, found) for phase, found in zip(plan.lock.phases, records, strict=True)]
     lock = replace(plan.lock, phases=phases)
     if plan.lock.packed:
         _hold_to(plan.lock, lock, lock_path)
     else:
         lock.write(lock_path)
-    return Packed(folders, lock, tuple(Path(task.arguments["target"]).name for task in missing))
+    return Packed(folders, lock, tuple(as_place(task.arguments["target"]).name for task in missing))
+
+
+def _record_of(task: Task) -> dict[str, Any]:
+    record: dict[str, Any] = read_json(record_path(as_place(task.arguments["target"])))
+    return record
 
 
 def _check_store(store: Store, engine: Engine) -> None:
@@ -125,7 +130,7 @@ def _check_store(store: Store, engine: Engine) -> None:
         pass
 
 
-def _tasks(recipe: Recipe, store: Store, plan: Plan, phase: int, folder: Path) -> Iterator[Task]:
+def _tasks(recipe: Recipe, store: Store, plan: Plan, phase: int, folder: Place) -> Iterator[Task]:
     planned, cut = plan.phases[phase], windows(plan.lock, phase)
     fields, key = geometry(recipe, plan.lock, phase).to_json(), stream_key(plan.lock, phase)
     for number in range(cut.count):
@@ -144,11 +149,12 @@ def _tasks(recipe: Recipe, store: Store, plan: Plan, phase: int, folder: Path) -
         yield Task("mixture.shards.write:write_shard", arguments, stop - first, target.name)
 
 
-def _is_whole(shard: Path, key: str) -> bool:
+def _is_whole(task: Task) -> bool:
+    shard = as_place(task.arguments["target"])
     record = read_record(record_path(shard), *_KEPT, "stream", "cells", "context", "packing", "rows")
-    if record is None or record["stream"] != key:
+    if record is None or record["stream"] != task.arguments["stream"]:
         return False
-    return shard.exists() and shard.stat().st_size == record["size"]
+    return bool(size_of(shard) == record["size"])
 
 
 def _completed(recipe: Recipe, phase: dict[str, Any], records: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -171,7 +177,7 @@ def _completed(recipe: Recipe, phase: dict[str, Any], records: Sequence[dict[str
     return phase | {"cells": cells, "context": whole_context, "packing": packing, "shards": shards}
 
 
-def _hold_to(before: Lock, now: Lock, lock_path: Path) -> None:
+def _hold_to(before: Lock, now: Lock, lock_path: Place) -> None:
     for old, new in zip(before.shards, now.shards, strict=True):
         if old["hash"] != new["hash"]:
             raise StoreError(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,11 @@ import pyarrow as pa
 
 from mixture import schemas
 from mixture.errors import LockError, StoreError
-from mixture.hashing import file_digest
 from mixture.lockfile import Lock
 from mixture.pack import Ints
 from mixture.shards.spans import tokens_of
-from mixture.storage import explain
+from mixture.storage import Place, explain, file_digest
+from mixture.storage.tables import mapped
 from mixture.tokens.store import Tokens
 
 #: What to do about a damaged shard.
@@ -56,7 +55,7 @@ class OpenShard:
         firsts: rows before each batch, and all of them, int64, shape (batches + 1,).
     """
 
-    path: Path
+    path: Place
     schema: pa.Schema
     batches: tuple[pa.RecordBatch, ...]
     firsts: Ints
@@ -113,7 +112,7 @@ class OpenShard:
         return Row(tokens_of(batch)[0], batch.column("spans").flatten(), marks.astype(np.int64))
 
 
-def open_shard(path: Path, facts: dict[str, Any]) -> OpenShard:
+def open_shard(path: Place, facts: dict[str, Any]) -> OpenShard:
     """Map a shard.
 
     Args:
@@ -130,7 +129,7 @@ def open_shard(path: Path, facts: dict[str, Any]) -> OpenShard:
     return shard
 
 
-def map_shard(path: Path) -> OpenShard:
+def map_shard(path: Place) -> OpenShard:
     """Map a shard as it lies there, whatever its lock says.
 
     Raises:
@@ -139,7 +138,7 @@ def map_shard(path: Path) -> OpenShard:
     try:
         # The file is closed at the end of the block, so hundreds of shards are no hundreds of open files; what the
         # batches point into stays mapped as long as they live.
-        with pa.memory_map(str(path)) as mapped, pa.ipc.open_file(mapped) as reader:
+        with mapped(path) as source, pa.ipc.open_file(source) as reader:
             schema = reader.schema
             batches = tuple(reader.get_batch(number) for number in range(reader.num_record_batches))
         for batch in batches:
@@ -153,7 +152,7 @@ def map_shard(path: Path) -> OpenShard:
     return OpenShard(path, schema, batches, firsts)
 
 
-def _damaged(path: Path, error: Exception) -> str:
+def _damaged(path: Place, error: Exception) -> str:
     return f"{path}: damaged, no Arrow file ({' '.join(str(error).split()).rstrip('. ')}); {REMEDY}"
 
 
@@ -166,7 +165,7 @@ def _is_shard(schema: pa.Schema) -> bool:
     return bool(schema.equals(schemas.shard(ids.value_type, ids.list_size, prefix=0, suffix=0, marks=marks)))
 
 
-def check_shard(path: Path, facts: dict[str, Any]) -> None:
+def check_shard(path: Place, facts: dict[str, Any]) -> None:
     """Hold a shard's bytes to the hash in its lock.
 
     Raises:
@@ -181,7 +180,7 @@ def check_shard(path: Path, facts: dict[str, Any]) -> None:
         raise StoreError(f"{path}: damaged, its hash is {found}, the lock says {facts['hash']}; {REMEDY}")
 
 
-def _check_size(path: Path, facts: dict[str, Any]) -> None:
+def _check_size(path: Place, facts: dict[str, Any]) -> None:
     try:
         size = path.stat().st_size
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -204,7 +203,7 @@ class Shards:
         LockError: nothing was packed yet.
     """
 
-    def __init__(self, lock: Lock, folders: Sequence[Path], phase: int = 0) -> None:
+    def __init__(self, lock: Lock, folders: Sequence[Place], phase: int = 0) -> None:
         found = lock.phases[phase]
         if not found["shards"]:
             raise LockError(f"the lock of {lock.name!r} lists no shards yet; run `mixture pack` first")
@@ -229,7 +228,7 @@ class Shards:
         shard = int(np.searchsorted(self.firsts, sequence, side="right")) - 1
         return shard, sequence - int(self.firsts[shard])
 
-    def path(self, shard: int) -> Path:
+    def path(self, shard: int) -> Place:
         """Return a shard's file."""
         return self._folder / str(self.facts[shard]["shard"])
 

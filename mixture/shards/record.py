@@ -8,7 +8,6 @@ Rows have hashes of their own, so that damage is found by row and not only by fi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +19,10 @@ from mixture.pack import Ints
 from mixture.plan.cells import Grid
 from mixture.recipe import Buckets, bucket_names
 from mixture.shards.spans import spans_of, tokens_of
+from mixture.storage import Place
 
 
-def record_path(shard: Path) -> Path:
+def record_path(shard: Place) -> Place:
     """Return where a shard's record lies."""
     return shard.with_suffix(".json")
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,8 +26,8 @@ from mixture.plan.context import as_rows, context_sums
 from mixture.plan.window import piece_facts, read_window
 from mixture.recipe import Buckets
 from mixture.shards.record import hash_rows, record_path, sum_cells
-from mixture.storage import publish, write_json
-from mixture.tokens.store import OpenPart, Tokens, open_part, part_names, part_path
+from mixture.storage import as_place, publish, write_json
+from mixture.tokens.store import OpenPart, Tokens, fetch_rows, open_parts, part_names, part_path
 
 #: Tokens in a record batch, about: 16 to 32 MB.
 _BATCH_TOKENS = 8 << 20
@@ -143,12 +142,13 @@ def write_shard(
     """
     how = Geometry.from_json(geometry)
     number, first, stop = window
-    table, layout = read_window(Path(plan), starts, (first, stop), how.rules, number)
+    table, layout = read_window(as_place(plan), starts, (first, stop), how.rules, number)
     rows, around = ShardRows.of(table), (len(how.prefix), len(how.suffix))
-    names = part_names(Path(parts))
-    opened = [open_part(part_path(Path(store), names[number])) for number in rows.parts]
+    names = part_names(as_place(parts))
+    opened = open_parts([part_path(as_place(store), names[number]) for number in rows.parts])
+    fetch_rows([(part, rows.row[rows.part == number]) for number, part in enumerate(opened)])
     row_hashes: list[str] = []
-    path = Path(target)
+    path = as_place(target)
     with publish(path) as out, pa.ipc.new_file(pa.PythonFile(out, "w"), how.schema) as writer:
         for batch in _batches(rows, opened, layout, how):
             writer.write_batch(batch)

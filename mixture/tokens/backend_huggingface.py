@@ -7,12 +7,12 @@ truncation and padding are not. Added tokens marked special are never matched in
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from mixture.errors import TokenizerError
 from mixture.hashing import fingerprint
 from mixture.recipe.sources import TokenizerSpec
+from mixture.storage import Place, as_place
 from mixture.tokens.backends import MAX_VOCAB, Backend, Unsupported, read_vocabulary
 from mixture.tokens.seams import LINE, PREFIXED_WORD, WORD
 
@@ -116,7 +116,7 @@ def _short(error: BaseException) -> str:
     return " ".join(str(error).split())[:120] or type(error).__name__
 
 
-def open_huggingface(spec: TokenizerSpec, data: Path) -> HuggingFace:
+def open_huggingface(spec: TokenizerSpec, data: Place) -> HuggingFace:
     """Open a local tokenizer.json (or the folder that holds one), or a hub id at a revision.
 
     Raises:
@@ -132,7 +132,7 @@ def open_huggingface(spec: TokenizerSpec, data: Path) -> HuggingFace:
     return _open(name, _download(spec, "tokenizer.json", required=True), _download(spec, "tokenizer_config.json"))
 
 
-def _open(name: str, path: Path | None, config: Path | None) -> HuggingFace:
+def _open(name: str, path: Place | None, config: Place | None) -> HuggingFace:
     if path is None:
         raise TokenizerError(f"tokenizer: {name!r} holds no tokenizer.json; give another tokenizer.name, or a path")
     settings: object = {}
@@ -145,11 +145,11 @@ def _open(name: str, path: Path | None, config: Path | None) -> HuggingFace:
     return HuggingFace(name, content, settings if isinstance(settings, dict) else {}, str(path))
 
 
-def _download(spec: TokenizerSpec, file: str, *, required: bool = False) -> Path | None:
+def _download(spec: TokenizerSpec, file: str, *, required: bool = False) -> Place | None:
     import huggingface_hub
 
     try:
-        return Path(huggingface_hub.hf_hub_download(str(spec.name), file, revision=spec.revision))
+        return as_place(huggingface_hub.hf_hub_download(str(spec.name), file, revision=spec.revision))
     except (OSError, ValueError) as error:
         if not required:
             return None

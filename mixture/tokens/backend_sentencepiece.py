@@ -11,13 +11,13 @@ import json
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import xxhash
 
 from mixture.errors import TokenizerError
 from mixture.hashing import fingerprint
+from mixture.storage import Place
 from mixture.tokens.backends import Backend, Unsupported, read_vocabulary
 from mixture.tokens.seams import PREFIXED_WORD, WORD, Cut
 
@@ -140,7 +140,7 @@ class SentencePiece(Backend):
     slower = 15
     by_class = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         import sentencepiece
 
         content = read_vocabulary(path, "SentencePiece model")

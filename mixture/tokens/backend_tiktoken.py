@@ -20,6 +20,7 @@ import xxhash
 from mixture.errors import TokenizerError
 from mixture.hashing import fingerprint
 from mixture.recipe.sources import TokenizerSpec
+from mixture.storage import Place, as_place
 from mixture.tokens.backends import MAX_VOCAB, Backend, Panic, Unsupported, no_panic, read_vocabulary
 from mixture.tokens.seams import LINE
 
@@ -117,13 +118,13 @@ class Tiktoken(Backend):
             Path(path).unlink(missing_ok=True)
 
 
-def open_tiktoken(spec: TokenizerSpec, data: Path) -> Tiktoken:
+def open_tiktoken(spec: TokenizerSpec, data: Place) -> Tiktoken:
     """Open a local rank file, or a published encoding by its name.
 
     Raises:
         TokenizerError: no such file or encoding, a malformed file, or no network.
     """
-    name = spec.name or Path(spec.path or "").name.removesuffix(".tiktoken")
+    name = spec.name or as_place(spec.path or "").name.removesuffix(".tiktoken")
     if name not in RANK_COUNTS:
         raise TokenizerError(
             f"tokenizer: {name!r} is not a known tiktoken encoding (known: {', '.join(RANK_COUNTS)}); a rank file "
@@ -177,7 +178,7 @@ def _rank_file(ranks: Mapping[bytes, int]) -> bytes:
     return b"".join(lines)
 
 
-def _parse(content: bytes, path: Path) -> dict[bytes, int]:
+def _parse(content: bytes, path: Place) -> dict[bytes, int]:
     ranks: dict[bytes, int] = {}
     for number, line in enumerate(content.splitlines(), 1):
         if not line:
@@ -193,7 +194,7 @@ def _parse(content: bytes, path: Path) -> dict[bytes, int]:
     return ranks
 
 
-def _check(ranks: Mapping[bytes, int], path: Path) -> None:
+def _check(ranks: Mapping[bytes, int], path: Place) -> None:
     values = set(ranks.values())
     low, high = min(values, default=0), max(values, default=0)
     if low < 0 or high >= MAX_VOCAB:

@@ -12,7 +12,6 @@ import contextlib
 import importlib.metadata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -20,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mixture.errors import TokenizerError
+from mixture.storage import Place, read_bytes
 from mixture.tokens.seams import Cut, encode_long
 
 if TYPE_CHECKING:
@@ -155,14 +155,14 @@ def buffers(texts: pa.LargeBinaryArray) -> tuple[I64, npt.NDArray[np.uint8]]:
     return offsets, content
 
 
-def read_vocabulary(path: Path, what: str) -> bytes:
+def read_vocabulary(path: Place, what: str) -> bytes:
     """Read a vocabulary file.
 
     Raises:
         TokenizerError: it is missing or cannot be read.
     """
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except FileNotFoundError:
         raise TokenizerError(
             f"{path}: no such {what}; check tokenizer.path, which is relative to the data root (--data)"
@@ -179,26 +179,26 @@ def version(library: str) -> str:
         return "?"
 
 
-def _tiktoken(spec: TokenizerSpec, data: Path) -> Backend:
+def _tiktoken(spec: TokenizerSpec, data: Place) -> Backend:
     from mixture.tokens.backend_tiktoken import open_tiktoken
 
     return open_tiktoken(spec, data)
 
 
-def _sentencepiece(spec: TokenizerSpec, data: Path) -> Backend:
+def _sentencepiece(spec: TokenizerSpec, data: Place) -> Backend:
     from mixture.tokens.backend_sentencepiece import SentencePiece
 
     return SentencePiece(data / (spec.path or ""))
 
 
-def _huggingface(spec: TokenizerSpec, data: Path) -> Backend:
+def _huggingface(spec: TokenizerSpec, data: Place) -> Backend:
     from mixture.tokens.backend_huggingface import open_huggingface
 
     return open_huggingface(spec, data)
 
 
 #: Kind of vocabulary → how to open it.
-BACKENDS: Mapping[str, Callable[[TokenizerSpec, Path], Backend]] = {
+BACKENDS: Mapping[str, Callable[[TokenizerSpec, Place], Backend]] = {
     "tiktoken": _tiktoken,
     "sentencepiece": _sentencepiece,
     "huggingface": _huggingface,

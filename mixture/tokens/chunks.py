@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -19,9 +18,9 @@ import pyarrow as pa
 
 from mixture import schemas
 from mixture.corpus.documents import Chunk, InputFile
-from mixture.hashing import file_digest, fingerprint, id_column, id_words
+from mixture.hashing import fingerprint, id_column, id_words
 from mixture.recipe.sources import TokenizerSpec
-from mixture.storage import write_json
+from mixture.storage import Place, as_place, file_digest, write_json
 from mixture.tokens import rejects
 from mixture.tokens import tokenizer as tokenizers
 from mixture.tokens.join_rows import PLACE
@@ -34,7 +33,7 @@ Places: TypeAlias = tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]
 @functools.lru_cache(maxsize=2)
 def load_tokenizer(spec: str, data: str, choice: Literal["auto", "reference"]) -> tokenizers.Tokenizer:
     """Load a vocabulary, given as JSON of its `TokenizerSpec`, once for all tasks of a process."""
-    return tokenizers.load(TokenizerSpec.model_validate_json(spec), Path(data), engine=choice)
+    return tokenizers.load(TokenizerSpec.model_validate_json(spec), as_place(data), engine=choice)
 
 
 def columns_key(columns: Sequence[str]) -> str:
@@ -42,7 +41,7 @@ def columns_key(columns: Sequence[str]) -> str:
     return fingerprint(list(columns))[:12] if columns else ""
 
 
-def done_mark(folder: Path, start: int, step: int, columns: str) -> Path:
+def done_mark(folder: Place, start: int, step: int, columns: str) -> Place:
     """Return the file that says: this task's share of a unit is whole (with these columns).
 
     It lists the chunks and, of the files of columns, size and hash.
@@ -64,14 +63,14 @@ def tokenize_chunks(  # noqa: PLR0913, PLR0917 - a task's whole world travels in
 ) -> dict[str, Any]:
     """Task: read chunks start, start+step, … of a unit and publish a part for each that is not whole yet."""
     how = read_reading(reading)
-    inputs = [InputFile(name, Path(path), size, digest) for name, path, size, digest in files]
+    inputs = [InputFile(name, as_place(path), size, digest) for name, path, size, digest in files]
     tokenizer = load_tokenizer(spec, data, choice)
     columns = columns_key(how.columns)
     report: dict[str, Any] = {"chunks": [], "rejected": {}, "samples": []}
     files_of: dict[str, list[Any]] = {}
     wanted = replace(how, columns=(*how.columns, *PLACE)) if joined else how
     for index, chunks in unit_chunks(format, inputs, wanted, start, step):
-        part = PartFiles(Path(folder), index)
+        part = PartFiles(as_place(folder), index)
         where = _origins(chunks) if joined else places(chunks)
         record = read_record(part) or _store_chunks(part, chunks, where, inputs, tokenizer)
         if columns:
@@ -86,8 +85,8 @@ def tokenize_chunks(  # noqa: PLR0913, PLR0917 - a task's whole world travels in
         within = {"within": f" of chunk {index}"} if index else {}
         report["samples"] = (report["samples"] + [sample | within for sample in record["samples"]])[: rejects.SAMPLES]
     for key in dict.fromkeys(["", columns]):
-        mark = {"unit": Path(folder).name, "chunks": report["chunks"], "files": files_of if key else {}}
-        write_json(done_mark(Path(folder), start, step, key), mark)
+        mark = {"unit": as_place(folder).name, "chunks": report["chunks"], "files": files_of if key else {}}
+        write_json(done_mark(as_place(folder), start, step, key), mark)
     return report
 
 

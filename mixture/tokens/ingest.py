@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy as np
 from mixture.engine import Engine, Progress, Task
 from mixture.errors import EngineMismatchError, InputError, StoreError, some
 from mixture.recipe import Recipe
-from mixture.storage import read_json, write_json
+from mixture.storage import Place, as_place, each, read_json, write_json
 from mixture.storage import read_record as read_json_record
 from mixture.tokens import rejects
 from mixture.tokens import tokenizer as tokenizers
@@ -71,7 +70,7 @@ class Store:
         notices: sentences that the user must see.
     """
 
-    folder: Path
+    folder: Place
     tokenizer: tokenizers.Tokenizer
     units: tuple[Unit, ...]
     texts: tuple[Unit, ...]
@@ -139,7 +138,7 @@ def tokenize(recipe: Recipe, workspace: Workspace, engine: Engine, progress: Pro
         return _tokenize_with(recipe, workspace, engine, progress, found, "reference", notice)
 
 
-def read_mismatch(path: Path) -> Any:
+def read_mismatch(path: Place) -> Any:
     """Return the sentence that a store keeps of a fast engine that was wrong; None where there is none.
 
     Raises:
@@ -148,7 +147,7 @@ def read_mismatch(path: Path) -> Any:
     return read_json(path, name=_mismatch_name(path))
 
 
-def _mismatch_name(path: Path) -> str:
+def _mismatch_name(path: Place) -> str:
     """Name the file in its seal: it holds a sentence alone, which does not say of which store it is."""
     return f"{path.parent.name}/{path.name}"
 
@@ -167,7 +166,8 @@ def _tokenize_with(
     name = tokenizer.fingerprint + ("-reference" if choice == "reference" else "")
     folder = workspace.store(name)
     tasks = [task for unit in texts for task in _tasks(recipe, workspace, unit, folder, choice)]
-    missing = [task for task in tasks if not _is_done(task)]
+    done = each(_is_done, tasks, folder)
+    missing = [task for task, is_done in zip(tasks, done, strict=True) if not is_done]
     made = tuple(dict.fromkeys(task.label for task in missing))
     total = sum(task.weight for task in tasks)
     why = f"{len(made)} of {len(texts)} inputs new or changed: {some(made)}"
@@ -202,7 +202,7 @@ class _Texts:
 
 
 def _tasks(
-    recipe: Recipe, workspace: Workspace, unit: Unit, folder: Path, choice: Literal["auto", "reference"]
+    recipe: Recipe, workspace: Workspace, unit: Unit, folder: Place, choice: Literal["auto", "reference"]
 ) -> Iterator[Task]:
     how = reading(recipe, unit.source, workspace)
     count = readers(unit, how)
@@ -225,7 +225,7 @@ def _tasks(
 
 def _is_done(task: Task) -> bool:
     given = task.arguments
-    folder, columns = Path(given["folder"]), columns_key(json.loads(given["reading"])["columns"])
+    folder, columns = as_place(given["folder"]), columns_key(json.loads(given["reading"])["columns"])
     marks = [
         read_json_record(done_mark(folder, given["start"], given["step"], key), "unit", "chunks", "files")
         for key in dict.fromkeys(["", columns])
@@ -241,7 +241,7 @@ def _is_whole(part: PartFiles, columns: str) -> bool:
 
 
 def _parts(
-    unit: Unit, workspace: Workspace, recipe: Recipe, folder: Path, fresh: Collection[tuple[str, int]]
+    unit: Unit, workspace: Workspace, recipe: Recipe, folder: Place, fresh: Collection[tuple[str, int]]
 ) -> Iterator[StoredPart]:
     how = reading(recipe, unit.source, workspace)
     columns = columns_key(how.columns)
@@ -251,9 +251,8 @@ def _parts(
     for start in range(steps):
         mark = done_mark(folder / unit.key, start, steps, columns)
         count += len((read_json_record(mark, "chunks") or {"chunks": ()})["chunks"])
-    for index in range(count):
-        files = PartFiles(folder / unit.key, index)
-        record = read_record(files)
+    every = [PartFiles(folder / unit.key, index) for index in range(count)]
+    for index, (files, record) in enumerate(zip(every, each(read_record, every, folder), strict=True)):
         if record is None:
             raise StoreError(f"{files.record}: this part's record is gone; remove {files.folder} and run again")
         is_fresh = (str(files.folder), index % steps) in fresh

@@ -9,17 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mixture.corpus.documents import CHUNK_BYTES, InputFile, Reading
 from mixture.engine import Engine, Task
 from mixture.errors import InputError
-from mixture.hashing import file_digest, fingerprint
+from mixture.hashing import fingerprint
 from mixture.patterns import Found, expand, locate
 from mixture.recipe import Recipe
 from mixture.recipe.sources import Source
-from mixture.storage import explain, read_record, write_json
+from mixture.storage import (
+    Place,
+    as_place,
+    below,
+    each,
+    explain,
+    file_digest,
+    in_order,
+    is_refusal,
+    matches,
+    read_record,
+    stamp,
+    write_json,
+)
 from mixture.workspace import Workspace
 
 #: Files with less than this many bytes of text share units …
@@ -100,7 +112,7 @@ def find(recipe: Recipe, workspace: Workspace, engine: Engine) -> tuple[Unit, ..
 
 def _files(source: Source, workspace: Workspace) -> Sequence[Found]:
     if source.hub is not None:
-        return [Found(f"hf://{source.hub}@{source.revision}", Path(source.hub))]
+        return [Found(f"hf://{source.hub}@{source.revision}", as_place(source.hub))]
     if source.format == "huggingface":
         folders = [Found(name, locate(name, workspace.data)) for name in source.paths]
         for folder in folders:
@@ -113,12 +125,12 @@ def _files(source: Source, workspace: Workspace) -> Sequence[Found]:
     return expand(source.paths, source.exclude, workspace.data)
 
 
-def _input_file(source: Source, file: Found, digests: dict[Path, tuple[int, str]]) -> InputFile:
+def _input_file(source: Source, file: Found, digests: dict[Place, tuple[int, str]]) -> InputFile:
     if source.hub is not None:
         return InputFile(file.name, file.path, 0, fingerprint([source.hub, source.revision]))
     if file.path.is_dir():
-        inside = sorted(p for p in file.path.rglob("*") if p.is_file())
-        digest = fingerprint([[p.relative_to(file.path).as_posix(), digests[p][1]] for p in inside])
+        inside = in_order(matches(file.path, "**/*"))
+        digest = fingerprint([[below(p, file.path), digests[p][1]] for p in inside])
         return InputFile(file.name, file.path, sum(digests[p][0] for p in inside), digest)
     return InputFile(file.name, file.path, *digests[file.path])
 
@@ -163,42 +175,47 @@ def hash_files(paths: Sequence[str], stamps: Sequence[Any]) -> list[str]:  # noq
     digests: list[str] = []
     for name in paths:
         try:
-            digests.append(file_digest(Path(name)))
+            digests.append(file_digest(as_place(name)))
         except OSError as error:
-            raise InputError(explain(error, Path(name))) from error
+            raise InputError(explain(error, as_place(name))) from error
     return digests
 
 
-def content_hashes(places: Sequence[Path], workspace: Workspace, engine: Engine) -> dict[Path, tuple[int, str]]:
+def content_hashes(places: Sequence[Place], workspace: Workspace, engine: Engine) -> dict[Place, tuple[int, str]]:
     """Return (bytes, content hash) of each file, and of each file inside each folder; ask each file once.
 
     Raises:
         InputError: a file is missing or unreadable.
     """
     seen: dict[str, list[Any]] = read_record(workspace.seen_inputs) or {}
-    stamps: dict[Path, list[Any]] = {}
+    files: list[Place] = []
     for place in places:
-        for path in [p for p in place.rglob("*") if p.is_file()] if place.is_dir() else [place]:
-            try:
-                stat = path.stat()
-            except OSError as error:
-                raise InputError(explain(error, path)) from error
-            stamps[path] = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+        files += matches(place, "**/*") if place.is_dir() else [place]
+    stamps = dict(zip(files, each(_stamp, files, workspace.data), strict=True))
     new = [path for path, stamp in stamps.items() if seen.get(str(path), [None])[:-1] != stamp]
     for task, digests in engine.run(list(_hash_tasks(new, stamps)), "tokenize"):
-        seen |= {p: [*stamps[Path(p)], d] for p, d in zip(task.arguments["paths"], digests, strict=True)}
+        seen |= {p: [*stamps[as_place(p)], d] for p, d in zip(task.arguments["paths"], digests, strict=True)}
     if new:
         write_json(workspace.seen_inputs, seen)
     return {path: (stamp[0], seen[str(path)][-1]) for path, stamp in stamps.items()}
 
 
-def _hash_tasks(paths: Sequence[Path], stamps: dict[Path, list[Any]]) -> Iterator[Task]:
+def _stamp(path: Place) -> list[Any]:
+    try:
+        return stamp(path)
+    except Exception as error:
+        if not is_refusal(error):
+            raise
+        raise InputError(explain(error, path)) from error
+
+
+def _hash_tasks(paths: Sequence[Place], stamps: dict[Place, list[Any]]) -> Iterator[Task]:
     group: list[str] = []
     size = 0
     for number, path in enumerate(paths):
         group.append(str(path))
         size += stamps[path][0]
         if size >= _HASH_TASK_BYTES or number == len(paths) - 1:
-            arguments = {"paths": group, "stamps": [stamps[Path(name)] for name in group]}
-            yield Task("mixture.tokens.inputs:hash_files", arguments, size, f"hash {Path(group[0]).name}")
+            arguments = {"paths": group, "stamps": [stamps[as_place(name)] for name in group]}
+            yield Task("mixture.tokens.inputs:hash_files", arguments, size, f"hash {as_place(group[0]).name}")
             group, size = [], 0

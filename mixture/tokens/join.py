@@ -21,10 +21,8 @@ from __future__ import annotations
 
 import itertools
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mixture.corpus.documents import InputFile, Reading
@@ -33,7 +31,7 @@ from mixture.errors import InputError
 from mixture.hashing import fingerprint
 from mixture.recipe import Recipe
 from mixture.recipe.sources import Join, Source
-from mixture.storage import read_record, write_json
+from mixture.storage import as_place, read_record, remove_folder, size_of, write_json
 from mixture.tokens import join_rows, rejects
 from mixture.tokens.inputs import COMPRESSED, EXPANSION, Unit, reading
 from mixture.tokens.members import members_file, rows_file, write_rows
@@ -83,7 +81,7 @@ def join(
     record = stage.whole()
     if record is None:
         record = stage.make(engine, progress)
-    shutil.rmtree(stage.folder / "staged", ignore_errors=True)
+    remove_folder(stage.folder / "staged")
     rejected, found = record["rejected"], record["samples"]
     for sample in found:
         sample["file"] = stage.files[sample["input"]].name
@@ -136,7 +134,7 @@ class _Stage:
 
     def _is_there(self, bucket: dict[str, Any]) -> bool:
         path = self.folder / bucket["name"]
-        return path.exists() and bool(path.stat().st_size == bucket["size"])
+        return bool(size_of(path) == bucket["size"])
 
     def units(self, record: dict[str, Any]) -> Iterator[Unit]:
         """Yield the joined files as the tokenize stage reads them."""
@@ -223,7 +221,7 @@ class _Stage:
     def _dealt(self, task: Task) -> dict[str, Any] | None:
         """Return the record of a task of the first pass, or None if it is not whole."""
         given = task.arguments
-        folder = Path(given["folder"])
+        folder = as_place(given["folder"])
         mark = join_rows.mark(folder, given["unit"], given["start"], given["step"])
         record = read_record(mark, "unit", "rejected", "samples", "kinds", "staged")
         whole = record and all((folder / s["name"]).exists() for s in record["staged"] if s["name"])

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,8 @@ import pyarrow.compute as pc
 from mixture import schemas
 from mixture.corpus import documents, fields, verdict
 from mixture.errors import InputError, StoreError
-from mixture.storage import publish, read_json, read_record, write_json
+from mixture.storage import Place, as_place, publish, read_json, read_record, size_of, write_json
+from mixture.storage.tables import mapped
 from mixture.tokens import rejects
 from mixture.tokens.dependencies import dependency_order
 from mixture.tokens.join_rows import ID, KEY, ORDER, PLACE, TEXT, as_text, bucket_file, kept_name, one_chunk, options
@@ -89,13 +89,13 @@ def join_bucket(
     Raises:
         InputError: a joined document is too large, and bad rows stop.
     """
-    path = bucket_file(Path(folder), bucket)
+    path = bucket_file(as_place(folder), bucket)
     aside = path.with_suffix(".json")
     record = read_record(aside, "name", "rows", "documents", "rejected", "samples", "files", "size", "hash", "members")
     listed = record is not None and (not record["members"] or members_file(path).exists())
-    if record is not None and listed and (path.stat().st_size if path.exists() else 0) == record["size"]:
+    if record is not None and listed and (size_of(path) or 0) == record["size"]:
         return record
-    held = _load(Path(folder) / "staged", bucket, len(separator.encode()), len(columns))
+    held = _load(as_place(folder) / "staged", bucket, len(separator.encode()), len(columns))
     held = held.by_dependency() if dependency else held
     kept = np.flatnonzero(held.sizes <= most)
     large = np.flatnonzero(held.sizes > most)
@@ -118,14 +118,14 @@ def join_bucket(
     return record
 
 
-def _load(folder: Path, bucket: int, between: int, columns: int) -> _Bucket:
+def _load(folder: Place, bucket: int, between: int, columns: int) -> _Bucket:
     tables: list[pa.Table] = []
     texts: list[tuple[npt.NDArray[np.int64], memoryview]] = []
     source = [np.zeros((0, 2), np.int64)]
     for name, first in read_json(folder / "staged.json"):
         try:
-            with pa.memory_map(str(folder / name)) as mapped:
-                batch = pa.ipc.open_file(mapped, options=pa.ipc.IpcReadOptions(use_threads=False)).get_batch(bucket)
+            with mapped(folder / name) as staged:
+                batch = pa.ipc.open_file(staged, options=pa.ipc.IpcReadOptions(use_threads=False)).get_batch(bucket)
         except (pa.ArrowException, OSError) as error:
             raise StoreError(damaged(folder / name, error)) from error
         if not batch.num_rows:
@@ -165,7 +165,7 @@ def _too_large(held: _Bucket, document: int, by: str, most: int, *, skip_bad: bo
 
 
 def _write_joined(
-    path: Path,
+    path: Place,
     held: _Bucket,
     kept: npt.NDArray[np.int64],
     facts: pa.Table,
@@ -189,7 +189,7 @@ def _write_joined(
     return b"".join(ids)
 
 
-def _write_members(path: Path, held: _Bucket, kept: npt.NDArray[np.int64], ids: bytes, between: int) -> list[Any]:
+def _write_members(path: Place, held: _Bucket, kept: npt.NDArray[np.int64], ids: bytes, between: int) -> list[Any]:
     """List the rows of the documents that were written; see `members.write_members`."""
     begin, count = held.edges[kept], np.diff(held.edges)[kept]
     row = np.arange(count.sum()) + np.repeat(begin - (np.cumsum(count) - count), count)

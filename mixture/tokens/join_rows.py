@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ import pyarrow.compute as pc
 from mixture import schemas
 from mixture.corpus.documents import Chunk, InputFile
 from mixture.hashing import draw, id_column, id_words
-from mixture.storage import publish, write_json
+from mixture.storage import Place, as_place, publish, write_json
 from mixture.tokens import rejects
 from mixture.tokens.shares import ids_of, merged, places, read_reading, texts_of, unit_chunks
 
@@ -31,12 +30,12 @@ TEXT = "joined:text"
 PLACE = ("joined:input", "joined:input_row")
 
 
-def mark(folder: Path, unit: int, start: int, step: int) -> Path:
+def mark(folder: Place, unit: int, start: int, step: int) -> Place:
     """Return the record of one task of the first pass."""
     return folder / f"{unit:05d}.done-{start}-of-{step}.json"
 
 
-def bucket_file(folder: Path, bucket: int) -> Path:
+def bucket_file(folder: Place, bucket: int) -> Place:
     """Return the file of one bucket's documents; its report lies beside it, as JSON."""
     return folder / f"joined-{bucket:05d}.arrow"
 
@@ -55,7 +54,7 @@ def deal_rows(  # noqa: PLR0913, PLR0917 - a task's whole world travels in its a
     step: int,
 ) -> dict[str, Any]:
     """Task: deal out the rows of chunks start, start+step, … of a unit that begins with the source's file `first`."""
-    inputs = [InputFile(name, Path(path), size, digest) for name, path, size, digest in files]
+    inputs = [InputFile(name, as_place(path), size, digest) for name, path, size, digest in files]
     record: dict[str, Any] = {"unit": unit, "rejected": {}, "samples": [], "kinds": {"by": [], "order": []}}
     record["staged"] = []
     for index, chunks in unit_chunks(format, inputs, read_reading(reading), start, step):
@@ -63,7 +62,7 @@ def deal_rows(  # noqa: PLR0913, PLR0917 - a task's whole world travels in its a
         name = f"{unit:05d}-{index:05d}.arrow" if any(len(chunk.text) for _, chunk in chunks) else ""
         if name:
             table = _rows(chunks, inputs, first, rule, columns)
-            _write_staged(Path(folder) / name, table, buckets)
+            _write_staged(as_place(folder) / name, table, buckets)
             for what, column in (("by", KEY), ("order", ORDER)):
                 kind = _kind(table.schema.field(column).type)
                 record["kinds"][what] = sorted({*record["kinds"][what], kind} - {""})
@@ -72,7 +71,7 @@ def deal_rows(  # noqa: PLR0913, PLR0917 - a task's whole world travels in its a
         numbers = {file.name: number for number, file in enumerate(inputs, first)}
         found = [{"input": numbers[s["file"]], "chunk": index} | s for s in rejects.samples(chunks, inputs)]
         record["samples"] = (record["samples"] + found)[: rejects.SAMPLES]
-    write_json(mark(Path(folder), unit, start, step), record)
+    write_json(mark(as_place(folder), unit, start, step), record)
     return record
 
 
@@ -137,7 +136,7 @@ def as_text(key: pa.Array) -> pa.Array:
     return pa.array(spelled, pa.large_string())
 
 
-def _write_staged(path: Path, table: pa.Table, buckets: int) -> None:
+def _write_staged(path: Place, table: pa.Table, buckets: int) -> None:
     key = as_text(table[KEY].combine_chunks())
     table = table.set_column(0, KEY, key)
     if buckets > 1:

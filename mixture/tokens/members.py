@@ -14,7 +14,6 @@ one row group.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -26,7 +25,7 @@ import pyarrow.parquet as pq
 from mixture import schemas
 from mixture.errors import StoreError
 from mixture.hashing import id_array, id_column, id_words
-from mixture.storage import publish
+from mixture.storage import Place, local, publish, spill
 from mixture.tokens.store import parquet_options, read_between, write_parquet
 
 Ints = npt.NDArray[np.int64]
@@ -37,17 +36,17 @@ _PLACE_BITS = 40
 _MEMORY_LIMIT = "2GB"
 
 
-def members_file(joined: Path) -> Path:
+def members_file(joined: Place) -> Place:
     """Return where the rows of a file of joined documents are listed, `schemas.MEMBERS`."""
     return joined.with_suffix(".members.parquet")
 
 
-def rows_file(folder: Path) -> Path:
+def rows_file(folder: Place) -> Place:
     """Return where a folder of joined documents lists its source's rows, `schemas.ROWS`."""
     return folder / "rows.parquet"
 
 
-def write_members(joined: Path, ids: bytes, counts: Ints, sizes: Ints, origins: tuple[Ints, Ints]) -> list[Any]:
+def write_members(joined: Place, ids: bytes, counts: Ints, sizes: Ints, origins: tuple[Ints, Ints]) -> list[Any]:
     """Publish which rows the documents of a joined file are made of; return the file's size and hash.
 
     Args:
@@ -72,7 +71,7 @@ def write_members(joined: Path, ids: bytes, counts: Ints, sizes: Ints, origins: 
     return write_parquet(members_file(joined), pa.table(table).cast(schemas.MEMBERS), group_rows=_GROUP_ROWS)
 
 
-def write_rows(folder: Path, names: Sequence[str]) -> list[Any]:
+def write_rows(folder: Place, names: Sequence[str]) -> list[Any]:
     """Publish which document each row of a source went into; return the file's size and hash.
 
     Args:
@@ -82,13 +81,12 @@ def write_rows(folder: Path, names: Sequence[str]) -> list[Any]:
     Raises:
         StoreError: the disk has no room to sort.
     """
-    files = [str(members_file(folder / name)) for name in names]
+    files = [str(local(members_file(folder / name))) for name in names]
     query = f"""SELECT (input::BIGINT << {_PLACE_BITS}) + input_row AS place, doc_id
                 FROM read_parquet(?) ORDER BY place"""  # noqa: S608 - a number of ours
-    spill = str(folder / "staged" / "spill")
     try:
         with (
-            duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": spill}) as db,
+            duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": spill(folder / "staged")}) as db,
             publish(rows_file(folder)) as out,
             pq.ParquetWriter(pa.PythonFile(out, "w"), schemas.ROWS, **parquet_options(schemas.ROWS.names)) as writer,
         ):
@@ -103,7 +101,7 @@ def write_rows(folder: Path, names: Sequence[str]) -> list[Any]:
     return [out.size, out.digest]
 
 
-def document_of(folder: Path, number: int, row: int) -> bytes | None:
+def document_of(folder: Place, number: int, row: int) -> bytes | None:
     """Return the id of the document that a row went into, or None: the row was rejected, or there is no such row.
 
     Args:
@@ -120,7 +118,7 @@ def document_of(folder: Path, number: int, row: int) -> bytes | None:
     return bytes(found["doc_id"][int(at[0])].as_py()) if len(at) else None
 
 
-def members_of(joined: Path, doc_id: bytes) -> pa.Table:
+def members_of(joined: Place, doc_id: bytes) -> pa.Table:
     """Return the rows of one document, `schemas.MEMBERS`, in the order of its text.
 
     Args:

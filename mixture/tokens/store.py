@@ -23,9 +23,10 @@ import pyarrow.parquet as pq
 
 from mixture import schemas
 from mixture.errors import StoreError
-from mixture.hashing import U64, file_digest, id_array
-from mixture.storage import publish, read_json, write_json
+from mixture.hashing import U64, id_array
+from mixture.storage import Mirror, Place, as_place, file_digest, mirrors, need, publish, read_json, size_of, write_json
 from mixture.storage import read_record as read_json_record
+from mixture.storage.tables import mapped, open_parquet
 
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
@@ -34,7 +35,7 @@ Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 class PartFiles:
     """The files of one part of the store."""
 
-    folder: Path
+    folder: Place
     index: int
 
     @property
@@ -43,32 +44,32 @@ class PartFiles:
         return f"{self.folder.name}/{self.index:05d}"
 
     @property
-    def tokens(self) -> Path:
+    def tokens(self) -> Place:
         """Arrow file of ids and tokens."""
         return self.folder / f"part-{self.index:05d}.arrow"
 
     @property
-    def documents(self) -> Path:
+    def documents(self) -> Place:
         """Parquet file of ids and lengths."""
         return self.folder / f"part-{self.index:05d}.documents.parquet"
 
     @property
-    def record(self) -> Path:
+    def record(self) -> Place:
         """JSON record; its presence means that the part is whole."""
         return self.folder / f"part-{self.index:05d}.json"
 
-    def columns(self, key: str) -> Path:
+    def columns(self, key: str) -> Place:
         """Parquet file of the columns that a recipe reads besides the text, aligned with `documents`."""
         return self.folder / f"part-{self.index:05d}.columns-{key}.parquet"
 
 
-def part_path(folder: Path, name: str) -> Path:
+def part_path(folder: Place, name: str) -> Place:
     """Return the tokens of the part that an index or a plan names."""
     unit, _, index = name.partition("/")
     return PartFiles(folder / unit, int(index)).tokens
 
 
-def part_names(path: Path) -> list[str]:
+def part_names(path: Place) -> list[str]:
     """Read the names of the parts that an index numbers: `parts.json` beside it.
 
     Raises:
@@ -141,7 +142,7 @@ def parquet_options(names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def write_parquet(path: Path, table: pa.Table, *, group_rows: int | None = None) -> list[Any]:
+def write_parquet(path: Place, table: pa.Table, *, group_rows: int | None = None) -> list[Any]:
     """Publish a table as Parquet (see `parquet_options`); return the file's size and hash, for a record."""
     with publish(path) as out:
         options = parquet_options(table.column_names)
@@ -149,7 +150,7 @@ def write_parquet(path: Path, table: pa.Table, *, group_rows: int | None = None)
     return [out.size, out.digest]
 
 
-def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_parquet(path: Place, columns: Sequence[str] | None = None) -> pa.Table:
     """Read what `write_parquet` published.
 
     Raises:
@@ -157,7 +158,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """
     try:
         # `read_table` goes through data sets, and so through pandas (see `schemas.column`).
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with open_parquet(path) as file:
             return file.read(columns)
     except (pa.ArrowException, OSError) as error:
         raise StoreError(damaged(path, error)) from error
@@ -171,14 +172,14 @@ def groups_between(facts: pq.FileMetaData, first: Any, last: Any) -> range:
     return range(low, max(low, bisect.bisect_right(groups, last, key=begins)))
 
 
-def read_between(path: Path, first: Any, last: Any, columns: Sequence[str] | None = None) -> pa.Table:
+def read_between(path: Place, first: Any, last: Any, columns: Sequence[str] | None = None) -> pa.Table:
     """Read the row groups of a table, sorted by its first column, that may hold values from `first` to `last`.
 
     Raises:
         StoreError: missing or damaged.
     """
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with open_parquet(path) as file:
             return file.read_row_groups(list(groups_between(file.metadata, first, last)), columns)
     except (pa.ArrowException, OSError, AttributeError) as error:
         raise StoreError(damaged(path, error)) from error
@@ -193,7 +194,7 @@ def widest(kinds: Collection[pa.DataType]) -> pa.DataType:
     return pa.float64() if numeric else pa.large_string()
 
 
-def damaged(path: Path, error: Exception) -> str:
+def damaged(path: Place, error: Exception) -> str:
     """Return the sentence for an unreadable file of the work directory; every stage makes again what is gone."""
     cause = " ".join(str(error).split()).rstrip(". ")
     return f"{path}: missing or damaged ({cause}); remove it if it is there, `mixture run` makes it again"
@@ -205,9 +206,9 @@ _FIELDS = ("part", "documents", "tokens", "bytes", "hash", "size", "documents_fi
 def read_record(files: PartFiles) -> dict[str, Any] | None:
     """Return the record of a part, or None if the part is not whole: no record, or a file of it gone or cut short."""
     record = read_json_record(files.record, *_FIELDS)
-    if record is None or not files.documents.exists():
+    if record is None or size_of(files.documents) is None:
         return None
-    return record if files.tokens.exists() and files.tokens.stat().st_size == record["size"] else None
+    return record if size_of(files.tokens) == record["size"] else None
 
 
 def check_parts(parts: Sequence[tuple[str, str]]) -> None:
@@ -218,11 +219,11 @@ def check_parts(parts: Sequence[tuple[str, str]]) -> None:
     """
     for path, expected in parts:
         try:
-            found = file_digest(Path(path))
+            found = file_digest(as_place(path))
         except OSError as error:
-            raise StoreError(damaged(Path(path), error)) from error
+            raise StoreError(damaged(as_place(path), error)) from error
         if found != expected:
-            raise StoreError(damaged(Path(path), ValueError(f"hash {found}, its record says {expected}")))
+            raise StoreError(damaged(as_place(path), ValueError(f"hash {found}, its record says {expected}")))
 
 
 @dataclass(frozen=True)
@@ -232,24 +233,87 @@ class OpenPart:
     Attributes:
         offsets: where each document starts in `tokens`, int64, shape (n + 1,).
         tokens: all tokens, uint16 or uint32, flat.
+        mirror: of a part in an object store, what stands for it: only what was fetched may be touched.
     """
 
     offsets: npt.NDArray[np.int64]
     tokens: Tokens
+    mirror: Mirror | None = None
+    _begin: int = 0
+
+    def bytes_of(self, column: npt.NDArray[Any], first: int, stop: int) -> tuple[int, int]:
+        """Return where elements [first, stop) of `offsets` or `tokens` lie in the file."""
+        if self.mirror is None:
+            return 0, 0
+        begin = column.__array_interface__["data"][0] - self._begin
+        return begin + first * column.itemsize, begin + stop * column.itemsize
 
 
-def open_part(path: Path) -> OpenPart:
-    """Map a part's tokens.
+def open_part(path: Place) -> OpenPart:
+    """Map a part's tokens, all of them.
 
     Raises:
         StoreError: missing or damaged.
     """
+    return _open_part(path, None)
+
+
+#: What is fetched of both ends of a part, to map it: the schema and the batch's header, and the footer.
+_ENDS_BYTES = 16 << 10
+
+
+def open_parts(paths: Sequence[Place]) -> list[OpenPart]:
+    """Map the tokens of parts; of parts in an object store only their ends are fetched, see `fetch_rows`.
+
+    Raises:
+        StoreError: missing or damaged.
+    """
+    found = mirrors([path for path in paths if not isinstance(path, Path)])
+    need((one, [(0, _ENDS_BYTES), (one.size - _ENDS_BYTES, one.size)]) for one in found)
+    by_path = {str(one.path): one for one in found}
+    return [_open_part(path, by_path.get(str(path))) for path in paths]
+
+
+def _open_part(path: Place, mirror: Mirror | None) -> OpenPart:
     try:
-        batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+        source = mapped(path if mirror is None else mirror.file)
+        batch = pa.ipc.open_file(source).get_batch(0)
     except (pa.ArrowException, OSError, IndexError) as error:
         raise StoreError(damaged(path, error)) from error
     lists = batch.column("tokens")
-    return OpenPart(
-        schemas.numbers(lists.offsets),
-        schemas.numbers(lists.values),
+    begin = 0
+    if mirror is not None:
+        source.seek(0)
+        begin = source.read_buffer().address
+    return OpenPart(schemas.numbers(lists.offsets), schemas.numbers(lists.values), mirror, begin)
+
+
+def fetch_rows(parts: Sequence[tuple[OpenPart, npt.NDArray[np.int64]]]) -> int:
+    """Bring the tokens of some documents of parts here, where parts lie in an object store; return the bytes fetched.
+
+    Ids are hashes and parts are sorted by id, so that the documents of a slice of the stream lie side by side: each
+    part gives one stretch of offsets and one or a few of tokens, asked for many parts at once.
+
+    Args:
+        parts: open parts, each with the numbers of rows.
+
+    Raises:
+        StoreError: the object store refuses.
+    """
+    remote = [(part, np.unique(rows)) for part, rows in parts if part.mirror is not None and len(rows)]
+    came = need(
+        (part.mirror, [part.bytes_of(part.offsets, int(rows[0]), int(rows[-1]) + 2)])
+        for part, rows in remote
+        if part.mirror is not None
+    )
+    return came + need(
+        (
+            part.mirror,
+            [
+                part.bytes_of(part.tokens, first, stop)
+                for first, stop in zip(part.offsets[rows].tolist(), part.offsets[rows + 1].tolist(), strict=True)
+            ],
+        )
+        for part, rows in remote
+        if part.mirror is not None
     )

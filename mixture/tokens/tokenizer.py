@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -21,6 +20,7 @@ import pyarrow as pa
 from mixture.errors import TokenizerError
 from mixture.hashing import U64
 from mixture.recipe.sources import TokenizerSpec
+from mixture.storage import Place
 from mixture.tokens import hard, parity
 from mixture.tokens.backends import BACKENDS, I64, U32, Backend, Panic, Unsupported, no_panic, version
 from mixture.tokens.engine import Engine
@@ -114,7 +114,7 @@ class Tokenizer:
         return parity.check(slices, fast.encode, self.backend.encode_text, names)
 
 
-def load(spec: TokenizerSpec, data: Path, *, engine: Choice = "auto") -> Tokenizer:
+def load(spec: TokenizerSpec, data: Place, *, engine: Choice = "auto") -> Tokenizer:
     """Load a vocabulary, and the fast engine where it proves equal to the reference.
 
     Args:

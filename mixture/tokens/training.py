@@ -11,12 +11,11 @@ import heapq
 import io
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import xxhash
 
 from mixture.errors import TokenizerError
-from mixture.storage import publish
+from mixture.storage import Place, publish
 
 #: Text is sampled by stretches of about so many characters, so that no long document speaks for the whole corpus.
 _STRETCH = 4_096
@@ -27,7 +26,7 @@ _SMALLEST = 256 + 3 + 32
 
 
 def train_sentencepiece(
-    texts: Iterable[str], out: Path, *, vocab_size: int, sample_bytes: int = 20_000_000, seed: int = 0
+    texts: Iterable[str], out: Place, *, vocab_size: int, sample_bytes: int = 20_000_000, seed: int = 0
 ) -> None:
     """Train a BPE model with byte fallback on a sample of texts, and publish it.
 

@@ -12,11 +12,11 @@ import contextlib
 import functools
 from collections.abc import Iterable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from mixture.errors import InputError, StoreError, TraceError, nearest
 from mixture.lockfile import Lock
+from mixture.storage import Place
 from mixture.tokens.store import Tokens
 from mixture.trace.copies import copies
 from mixture.trace.documents import Document, Documents, Read
@@ -39,7 +39,7 @@ class Trace:
         TraceError: the lock has no such phase.
     """
 
-    def __init__(self, lock: Lock, workspace: Workspace, phase: str = "", shards: Path | None = None) -> None:
+    def __init__(self, lock: Lock, workspace: Workspace, phase: str = "", shards: Place | None = None) -> None:
         names = [found["name"] for found in lock.phases]
         if phase and phase not in names:
             known = nearest(phase, [name for name in names if name])

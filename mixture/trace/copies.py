@@ -12,12 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mixture import schemas
 from mixture.errors import StoreError
@@ -28,6 +26,8 @@ from mixture.plan.stretch import slice_file
 from mixture.related.relate import block_file
 from mixture.shards.read import OpenShard
 from mixture.shards.spans import spans_of
+from mixture.storage import Place
+from mixture.storage.tables import open_parquet
 from mixture.tokens.store import damaged, read_between
 from mixture.trace.documents import Document
 from mixture.trace.stream import Span, Stream, rows_of, spans_of_pieces
@@ -154,10 +154,10 @@ def _word(stream: Stream, runs: dict[str, Any] | None, row: Document) -> int | N
     return int(at[0]) if len(at) else None
 
 
-def _rows(path: Path, doc_id: bytes) -> Iterator[dict[str, Any]]:
+def _rows(path: Place, doc_id: bytes) -> Iterator[dict[str, Any]]:
     """Yield the rows of a slice that are a document's."""
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with open_parquet(path) as file:
             rows = rows_of(file.read(["doc_id"]), doc_id)
             first = 0
             for group in range(file.num_row_groups if len(rows) else 0):

@@ -10,18 +10,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mixture import schemas
 from mixture.errors import StoreError, TraceError, nearest
 from mixture.hashing import U64, id_words
 from mixture.lockfile import Lock
-from mixture.storage import read_record
+from mixture.storage import Place, read_record
+from mixture.storage.tables import open_parquet
 from mixture.tokens.members import document_of
 from mixture.tokens.store import damaged, groups_between, part_names, part_path, read_between, read_parquet
 from mixture.workspace import Workspace
@@ -101,7 +100,7 @@ class Documents:
         StoreError: the index is not there, or damaged.
     """
 
-    def __init__(self, folder: Path, lock: Lock, workspace: Workspace) -> None:
+    def __init__(self, folder: Place, lock: Lock, workspace: Workspace) -> None:
         record = read_record(folder / "index.json", "how", "stretches")
         if record is None:
             raise StoreError(f"{folder}: the index is not here; run `mixture bucket` of the recipe to make it again")
@@ -110,7 +109,7 @@ class Documents:
         self._path = folder / "index.parquet"
         try:
             coded = ["source", "domain", "input_file"]
-            self._file = pq.ParquetFile(self._path, read_dictionary=coded, page_checksum_verification=True)
+            self._file = open_parquet(self._path, read_dictionary=coded)
         except (pa.ArrowException, OSError) as error:
             raise StoreError(damaged(self._path, error)) from error
 
@@ -120,7 +119,7 @@ class Documents:
         return part_names(self.folder / "parts.json")
 
     @property
-    def store(self) -> Path:
+    def store(self) -> Place:
         """The token store's folder."""
         return self.workspace.store(self.how["store"])
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -31,7 +30,7 @@ from mixture.plan.stretch import read_stretch, sizes
 from mixture.plan.window import read_window, windows
 from mixture.shards.pack import shards_folder
 from mixture.shards.read import REMEDY, Shards
-from mixture.storage import read_record
+from mixture.storage import Place, read_record
 from mixture.tokens.store import Tokens
 from mixture.workspace import Workspace
 
@@ -119,7 +118,7 @@ class Planned:
         record: its record.
     """
 
-    folder: Path
+    folder: Place
     record: dict[str, Any]
 
     @property
@@ -138,7 +137,7 @@ class Stream:
         shards: where the shards are, if not in the work directory; several phases each in a folder of its own there.
     """
 
-    def __init__(self, lock: Lock, phase: int, workspace: Workspace, shards: Path | None = None) -> None:
+    def __init__(self, lock: Lock, phase: int, workspace: Workspace, shards: Place | None = None) -> None:
         self.lock, self.phase, self.workspace = lock, phase, workspace
         self.name: str = lock.phases[phase]["name"]
         facts = lock.phases[phase]["stream"]

@@ -14,7 +14,6 @@ import functools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +24,7 @@ from mixture.errors import TokenizerError, TraceError, VerifyError
 from mixture.hashing import document_ids
 from mixture.patterns import locate
 from mixture.recipe.sources import TokenizerSpec
+from mixture.storage import Place, as_place
 from mixture.tokens import tokenizer as tokenizers
 from mixture.tokens.join_rows import TEXT
 from mixture.tokens.members import members_of
@@ -62,7 +62,7 @@ class Texts:
         data: what the input files' names are relative to.
     """
 
-    def __init__(self, documents: Documents, data: Path) -> None:
+    def __init__(self, documents: Documents, data: Place) -> None:
         self._documents, self._data = documents, data
 
     def lacking(self, row: Document) -> str:
@@ -98,9 +98,9 @@ class Texts:
             raise TraceError(_changed(row.input_file, row.input_row, row.doc_id.hex()))
         return text
 
-    def _path(self, source: str, name: str) -> Path:
+    def _path(self, source: str, name: str) -> Place:
         options = dict(self._documents.how["sources"][source]["reading"]["options"])
-        return Path(options["hub"]) if "hub" in options else locate(name, self._data)
+        return as_place(options["hub"]) if "hub" in options else locate(name, self._data)
 
     def _chunk(self, part: int) -> int:
         """Return the chunk of its file, or the first of the files, that a part was read from."""
@@ -146,12 +146,12 @@ class Texts:
             row -= chunk.rows
         return ""
 
-    def _joined(self, row: Document) -> Path | None:
+    def _joined(self, row: Document) -> Place | None:
         unit = self._documents.parts[row.part].partition("/")[0]
         name = self._documents.how["joined"].get(unit)
         return self._documents.workspace.work / "joined" / name if name else None
 
-    def _joined_text(self, row: Document, path: Path) -> bytes:
+    def _joined_text(self, row: Document, path: Place) -> bytes:
         file = InputFile(path.name, path, 0, "")
         for chunk in corpus.read("arrow", file, Reading(text=TEXT, skip_bad=True), self._chunk(row.part), 1 << 40):
             offsets, whole = pieces(texts_of([(0, chunk)]))

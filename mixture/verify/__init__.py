@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mixture.engine import Engine, Progress, Task
@@ -20,6 +19,7 @@ from mixture.errors import VerifyError
 from mixture.lockfile import Lock
 from mixture.recipe import Recipe
 from mixture.shards.pack import geometry, shards_folder, stream_key
+from mixture.storage import Place, as_place, matches
 from mixture.verify import work
 from mixture.verify.files import FileFact, pick, tasks
 from mixture.verify.findings import Finding, Verified
@@ -42,7 +42,7 @@ class Checks:
         inputs: whether to read the input files again.
     """
 
-    shards: Path | None = None
+    shards: Place | None = None
     work: bool = True
     sample: float = 1.0
     seed: int = 0
@@ -135,9 +135,9 @@ class _Verification:
                 }
                 yield Task("mixture.verify.shard:check_shard", arguments, shard["size"], name)
 
-    def _has_records(self, folder: Path) -> bool:
+    def _has_records(self, folder: Place) -> bool:
         """Say whether shards must have records: in the work directory; elsewhere if any has one."""
-        return self._checks.shards is None or any(folder.glob("shard-*.json"))
+        return self._checks.shards is None or bool(matches(folder, "shard-*.json"))
 
     def _files(self) -> list[FileFact]:
         found: list[FileFact] = []
@@ -166,7 +166,7 @@ class _Verification:
         for number, phase in enumerate(self._lock.phases):
             sums = [reports[task.label]["cells"] for task in shards if task.label.startswith(f"{number} ")]
             findings += check_cells(self._recipe, phase, sums)
-        paths = [Path(task.arguments["path"]) for task in shards]
+        paths = [as_place(task.arguments["path"]) for task in shards]
         of_copies = [report for _, report in engine.run(list(copies_tasks(self._recipe, self._lock, paths)), "verify")]
         broken = sorted((f for report in of_copies for f in report["findings"]), key=lambda f: str(f["message"]))
         documents = sum(report["documents"] for report in of_copies)
@@ -184,7 +184,7 @@ class _Verification:
         return check_inputs(self._recipe, self._lock, self._workspace, engine, progress, place)
 
 
-def _folders(lock: Lock, workspace: Workspace, elsewhere: Path | None) -> list[Path]:
+def _folders(lock: Lock, workspace: Workspace, elsewhere: Place | None) -> list[Place]:
     """Return where the shards of each phase lie."""
     usual = [shards_folder(workspace, lock, n) for n in range(len(lock.phases))]
     if elsewhere is None:

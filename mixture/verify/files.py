@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -18,8 +17,8 @@ import xxhash
 
 from mixture.engine import Task
 from mixture.errors import StoreError
-from mixture.hashing import draw, file_digest
-from mixture.storage import explain, read_json
+from mixture.hashing import draw
+from mixture.storage import Place, as_place, explain, file_digest, read_json
 from mixture.verify.findings import Finding, Kind, missing
 
 _TASK_BYTES = 256 << 20
@@ -39,13 +38,13 @@ class FileFact:
     """
 
     kind: Kind
-    path: Path
+    path: Place
     size: int
     digest: str
     group: str = ""
 
 
-def fact(kind: Kind, path: Path, size_and_hash: Sequence[Any], group: str = "") -> FileFact:
+def fact(kind: Kind, path: Place, size_and_hash: Sequence[Any], group: str = "") -> FileFact:
     """Make a fact of the `[size, hash]` that a record holds."""
     size, digest = size_and_hash
     return FileFact(kind, path, size, digest, group)
@@ -53,11 +52,11 @@ def fact(kind: Kind, path: Path, size_and_hash: Sequence[Any], group: str = "") 
 
 def check_files(files: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
     """Task: hold files, each given as (kind, path, size, hash), to what their records say; return the findings."""
-    found = (_check(cast("Kind", kind), Path(path), size, digest) for kind, path, size, digest in files)
+    found = (_check(cast("Kind", kind), as_place(path), size, digest) for kind, path, size, digest in files)
     return [finding.to_json() for finding in found if finding]
 
 
-def _check(kind: Kind, path: Path, size: int, digest: str) -> Finding | None:
+def _check(kind: Kind, path: Place, size: int, digest: str) -> Finding | None:
     try:
         actual = path.stat().st_size
         if actual == size and file_digest(path) == digest:
@@ -99,7 +98,7 @@ class Records:
         self.bytes = 0
         self.findings: list[Finding] = []
 
-    def value(self, path: Path, read: Callable[[Path], Any] = read_json) -> Any:
+    def value(self, path: Place, read: Callable[[Place], Any] = read_json) -> Any:
         """Return what a record holds; None, and a finding, if it is missing or its seal does not fit."""
         try:
             value = read(path)
@@ -113,7 +112,7 @@ class Records:
             return None
         return value
 
-    def mapping(self, path: Path, **expected: Any) -> dict[str, Any] | None:
+    def mapping(self, path: Place, **expected: Any) -> dict[str, Any] | None:
         """Return a record that is a mapping, and says what is expected; None, and a finding, otherwise."""
         value = self.value(path)
         if value is None:
@@ -128,7 +127,7 @@ class Records:
                 return None
         return value
 
-    def blame(self, path: Path, message: str) -> None:
+    def blame(self, path: Place, message: str) -> None:
         """Keep a finding."""
         self.findings.append(Finding(self.kind, message, str(path)))
 

@@ -8,10 +8,10 @@ All faults are collected, not the first alone: who has a damaged disk wants the 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from mixture.errors import VerifyError
+from mixture.storage import Place
 
 Kind = Literal["lock", "shard", "store", "index", "relations", "plan", "law", "input"]
 
@@ -44,7 +44,7 @@ class Finding:
         return Finding(**value | {"cells": tuple(value.get("cells", ()))})
 
 
-def missing(kind: Kind, path: Path) -> Finding:
+def missing(kind: Kind, path: Place) -> Finding:
     """Return the fault of a file that is not there."""
     what = f"this {kind}" if kind == "shard" else f"this file of the {kind}"
     again = "`mixture pack`" if kind == "shard" else "`mixture run`"

@@ -12,7 +12,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -23,6 +22,7 @@ from mixture.lockfile import Lock
 from mixture.patterns import expand, locate
 from mixture.recipe import Recipe, bucket_names
 from mixture.recipe.sources import Source
+from mixture.storage import Place, as_place, local
 from mixture.tokens.inputs import find
 from mixture.verify.findings import Finding
 from mixture.workspace import Workspace
@@ -62,7 +62,7 @@ class _Told:
 
 
 def check_inputs(
-    recipe: Recipe, lock: Lock, workspace: Workspace, engine: Engine, progress: Progress, index: Path | None
+    recipe: Recipe, lock: Lock, workspace: Workspace, engine: Engine, progress: Progress, index: Place | None
 ) -> Inputs:
     """Read every input file, and compare it with the lock.
 
@@ -122,7 +122,9 @@ def _read(recipe: Recipe, workspace: Workspace, engine: Engine) -> tuple[list[_I
     with tempfile.TemporaryDirectory() as aside:
         try:
             units = find(
-                recipe.model_copy(update={"sources": tuple(sources)}), Workspace(Path(aside), workspace.data), engine
+                recipe.model_copy(update={"sources": tuple(sources)}),
+                Workspace(as_place(aside), workspace.data),
+                engine,
             )
         except InputError as error:
             return [], 0, [Finding("input", str(error))]
@@ -163,12 +165,12 @@ def _finding(what: str, file: _Input, cells: dict[str, list[dict[str, Any]]] | N
     return Finding("input", f"{name} of source {source!r} {what} ({digest}){more}; {move}", name, cells=came)
 
 
-def _cells(recipe: Recipe, index: Path | None, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+def _cells(recipe: Recipe, index: Place | None, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """Return documents and tokens that came from each file, by domain and bucket; nothing where there is no index."""
     if index is None or not names:
         return {}
     rows = (
-        pl.scan_parquet(index)
+        pl.scan_parquet(local(index))
         .filter(pl.col("input_file").is_in(list(names)))
         .group_by("input_file", "domain", "n_tokens")
         .agg(pl.len().alias("documents"))

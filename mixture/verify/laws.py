@@ -8,7 +8,6 @@ nothing is written twice   no token of a copy stands in two places
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from mixture.recipe import Buckets, Recipe
 from mixture.shards.read import map_shard
 from mixture.shards.record import cells_of
 from mixture.shards.spans import spans_of
+from mixture.storage import Place, as_place
 from mixture.verify.findings import Finding
 
 #: Spans that a task holds in memory, about: a few hundred MB.
@@ -65,7 +65,7 @@ def check_cells(recipe: Recipe, phase: dict[str, Any], sums: Sequence[dict[str, 
         yield Finding("law", f"the shards hold {total:,} tokens, the budget is {budget:,} (law 2)")
 
 
-def copies_tasks(recipe: Recipe, lock: Lock, shards: Sequence[Path]) -> Iterator[Task]:
+def copies_tasks(recipe: Recipe, lock: Lock, shards: Sequence[Place]) -> Iterator[Task]:
     """Yield the tasks that check caps and double tokens over all shards of all phases, each for a range of ids."""
     pieces = sum(phase["packing"]["pieces"] for phase in lock.phases)
     parts = min(_MOST_PARTS, 1 << max(0, (pieces // _SPANS_AT_ONCE).bit_length()))
@@ -99,7 +99,7 @@ def check_copies(
     Returns:
         `documents`: how many there are; `most`: appearances of one; `findings`.
     """
-    spans = pl.concat([_spans(Path(shard), *part) for shard in shards])
+    spans = pl.concat([_spans(as_place(shard), *part) for shard in shards])
     if not len(spans):
         return {"documents": 0, "most": 0, "findings": []}
     findings = list(_twice(spans))
@@ -152,7 +152,7 @@ def _caps(buckets: Buckets, caps: dict[tuple[str, str], int], copies: pl.DataFra
         )
 
 
-def _spans(shard: Path, part: int, parts: int) -> pl.DataFrame:
+def _spans(shard: Place, part: int, parts: int) -> pl.DataFrame:
     """Return the spans of one shard in a range of ids, with the row that each stands in; no tokens are read."""
     tables = []
     opened = map_shard(shard)

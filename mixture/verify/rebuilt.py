@@ -12,12 +12,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mixture.errors import VerifyError, some
 from mixture.lockfile import Lock
 from mixture.plan.given import label
+from mixture.storage import Place
 from mixture.verify.inputs import compare_inputs
 
 
@@ -56,7 +56,7 @@ class Reproduced:
         notes: what differs without being a difference.
     """
 
-    lock: Path
+    lock: Place
     work: str
     shards: int
     tokens: int

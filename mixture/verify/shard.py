@@ -12,7 +12,6 @@ a row must hold in a file that was written wrong, too. A row of 8 places, `eos` 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,13 +20,13 @@ import pyarrow as pa
 
 from mixture import schemas
 from mixture.errors import StoreError
-from mixture.hashing import file_digest
 from mixture.recipe import bucket_names
 from mixture.shards.read import REMEDY
 from mixture.shards.record import hash_rows, record_path, sum_cells
 from mixture.shards.spans import Spans, spans_of
 from mixture.shards.write import Geometry
-from mixture.storage import explain, read_record
+from mixture.storage import Place, as_place, explain, file_digest, read_record
+from mixture.storage.tables import mapped
 from mixture.verify.findings import Finding, missing
 
 Ints = npt.NDArray[Any]
@@ -49,7 +48,7 @@ def check_shard(
         stream: names the plan and its layout in the shard's record.
         needs_record: whether the record beside it must be there.
     """
-    shard, how = Path(path), Geometry.from_json(geometry)
+    shard, how = as_place(path), Geometry.from_json(geometry)
     findings, expected = _record(shard, facts, stream, needs_record=needs_record)
     try:
         actual = file_digest(shard)
@@ -70,7 +69,7 @@ def check_shard(
 
 
 def _record(
-    shard: Path, facts: dict[str, Any], stream: str, *, needs_record: bool
+    shard: Place, facts: dict[str, Any], stream: str, *, needs_record: bool
 ) -> tuple[list[Finding], Sequence[str]]:
     """Hold a shard's record to the lock; return findings, and the hash of each row, none if it cannot be believed."""
     path = record_path(shard)
@@ -96,7 +95,7 @@ class _Rows:
         expected: hash of each row, to find those that differ; empty where nothing differs or nothing is known.
     """
 
-    def __init__(self, shard: Path, how: Geometry, expected: Sequence[str]) -> None:
+    def __init__(self, shard: Place, how: Geometry, expected: Sequence[str]) -> None:
         self._shard, self._how, self._expected = shard, how, expected
         self.cells: dict[str, Ints] = {}
         self._tokens = 0
@@ -106,7 +105,7 @@ class _Rows:
         found: dict[int, str] = {}
         first = 0
         try:
-            with pa.ipc.open_file(pa.memory_map(str(self._shard))) as reader:
+            with pa.ipc.open_file(mapped(self._shard)) as reader:
                 if reader.schema != self._how.schema:
                     return [self._whole(f"its schema is not the one of the recipe; {REMEDY}")]
                 for number in range(reader.num_record_batches):

@@ -15,11 +15,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from mixture.hashing import fingerprint
 from mixture.lockfile import Lock
 from mixture.related.block import record_path
+from mixture.storage import Place, files_in, in_order, is_folder, matches
 from mixture.tokens.chunks import done_mark
 from mixture.tokens.ingest import read_mismatch
 from mixture.tokens.join_rows import bucket_file
@@ -75,13 +75,13 @@ def rooms(lock: Lock, workspace: Workspace) -> Iterator[Room]:
     yield _inputs(workspace.seen_inputs)
 
 
-def _absent(kind: Kind, folder: Path) -> Room:
+def _absent(kind: Kind, folder: Place) -> Room:
     return Room(absent=f"{kind}: not here ({folder}), not checked")
 
 
-def plan(lock: Lock, phase: int, folder: Path) -> Room:
+def plan(lock: Lock, phase: int, folder: Place) -> Room:
     """Read one phase's plan."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         return _absent("plan", folder)
     room, records = Room(), Records("plan")
     digest = lock.phases[phase]["stream"]["digest"]
@@ -92,9 +92,9 @@ def plan(lock: Lock, phase: int, folder: Path) -> Room:
     return room.close(records)
 
 
-def index(lock: Lock, folder: Path) -> Room:
+def index(lock: Lock, folder: Place) -> Room:
     """Read the index, with its census, the names of the parts, and the weights beside it."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         return _absent("index", folder)
     room, records = Room(), Records("index")
     said = {"documents": "indexed", "tokens": "tokens", "duplicates": "duplicates", "digest": "digest"}
@@ -120,9 +120,9 @@ def index(lock: Lock, folder: Path) -> Room:
     return room.close(records)
 
 
-def related(lock: Lock, folder: Path) -> Room:
+def related(lock: Lock, folder: Place) -> Room:
     """Read which documents are related."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         return _absent("relations", folder)
     room, records = Room(), Records("relations")
     record = records.mapping(folder / "related.json", key=folder.name, digest=lock.documents["related"]["digest"])
@@ -132,19 +132,19 @@ def related(lock: Lock, folder: Path) -> Room:
     return room.close(records)
 
 
-def store(folder: Path, told: Room) -> Room:
+def store(folder: Place, told: Room) -> Room:
     """Read the records of the store's parts.
 
     Args:
         folder: the tokenizer's.
         told: the index, which names the parts; where it cannot, all parts in the folder are read.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         return _absent("store", folder)
     room, records = Room(), Records("store")
     names = told.parts
     if names is None:
-        found = sorted(folder.glob("*/part-*.json"))
+        found = in_order(matches(folder, "*/part-*.json"))
         names = [f"{path.parent.name}/{path.stem.removeprefix('part-')}" for path in found]
         room.absent = "store: the index does not say which parts there are, so a missing one is not found"
     for name in names:
@@ -162,9 +162,9 @@ def store(folder: Path, told: Room) -> Room:
     return room.close(records)
 
 
-def _columns(folder: Path, columns: str, records: Records) -> Iterator[FileFact]:
+def _columns(folder: Place, columns: str, records: Records) -> Iterator[FileFact]:
     """Read the marks of a unit's tasks; yield what they say of the files of columns."""
-    marks = [match for path in sorted(folder.glob("done-*.json")) if (match := _MARK.fullmatch(path.name))]
+    marks = [match for name in sorted(files_in(folder)) if (match := _MARK.fullmatch(name))]
     for key in dict.fromkeys(["", columns]):
         steps = sorted({int(match[2]) for match in marks if (match[3] or "") == key}) or [1]
         for path in (done_mark(folder, start, step, key) for step in steps for start in range(step)):
@@ -174,9 +174,9 @@ def _columns(folder: Path, columns: str, records: Records) -> Iterator[FileFact]
                 yield fact("store", folder / name, written, f"{folder.name}/{part}")
 
 
-def joined(folder: Path) -> Room:
+def joined(folder: Place) -> Room:
     """Read the record of documents that were joined from many rows."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         return Room(absent=f"store: joined documents are not here ({folder}), not checked")
     room, records = Room(), Records("store")
     record = records.mapping(folder / "joined.json", key=folder.name)
@@ -192,7 +192,7 @@ def joined(folder: Path) -> Room:
     return room.close(records)
 
 
-def _inputs(path: Path) -> Room:
+def _inputs(path: Place) -> Room:
     """Read what is remembered of input files; without it they are hashed again."""
     records = Records("store")
     if path.exists():

@@ -15,7 +15,7 @@ from mixture import schemas
 from mixture.engine import Silence
 from mixture.engine.local import Local
 from mixture.export.make import Exported, Request, export, phase_numbers
-from mixture.hashing import file_digest
+from mixture.storage import file_digest
 from mixture.lockfile import Lock
 from mixture.shards.pack import shards_folder
 from mixture.workspace import Workspace

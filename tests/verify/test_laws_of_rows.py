@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from mixture import schemas
-from mixture.hashing import file_digest
+from mixture.storage import file_digest
 from mixture.pack.layout import Knots, Rules
 from mixture.recipe import Buckets
 from mixture.recipe.packing import Packing, Transforms

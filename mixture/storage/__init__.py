@@ -1,0 +1,75 @@
+"""Files in and out, on this machine and in object stores, by the same names.
+
+places    as_place("s3://…"), stamps and listings      publish   written aside, published whole
+transfer  ranges in, files out, tried again      records   sealed JSON
+mirror    objects as files of this machine       hold      one run at a time
+faults    what storage refuses, in a sentence
+"""
+
+from mixture.storage.faults import Place, explain, is_refusal, refusals
+from mixture.storage.hold import only_run
+from mixture.storage.mirror import Mirror, local, mirrors, need, prefetch
+from mixture.storage.places import (
+    as_place,
+    below,
+    each,
+    files_in,
+    in_order,
+    is_folder,
+    is_remote,
+    make_folder,
+    matches,
+    read_bytes,
+    remove_folder,
+    scratch,
+    size_of,
+    spill,
+    stamp,
+    workbench,
+)
+from mixture.storage.publish import HashingWriter, publish
+from mixture.storage.records import SEAL, read_json, read_record, unsealed, write_json
+from mixture.storage.transfer import file_digest, open_raw, open_read, remove
+
+at = as_place
+
+__all__ = [
+    "SEAL",
+    "HashingWriter",
+    "Mirror",
+    "Place",
+    "as_place",
+    "at",
+    "below",
+    "each",
+    "explain",
+    "file_digest",
+    "files_in",
+    "in_order",
+    "is_folder",
+    "is_refusal",
+    "is_remote",
+    "local",
+    "make_folder",
+    "matches",
+    "mirrors",
+    "need",
+    "only_run",
+    "open_raw",
+    "open_read",
+    "prefetch",
+    "publish",
+    "read_bytes",
+    "read_json",
+    "read_record",
+    "refusals",
+    "remove",
+    "remove_folder",
+    "scratch",
+    "size_of",
+    "spill",
+    "stamp",
+    "unsealed",
+    "workbench",
+    "write_json",
+]
