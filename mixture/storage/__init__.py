@@ -8,7 +8,7 @@ faults    what storage refuses, in a sentence
 
 from mixture.storage.faults import Place, explain, is_refusal, refusals
 from mixture.storage.hold import only_run
-from mixture.storage.mirror import Mirror, local, mirrors, need, prefetch
+from mixture.storage.mirror import Mirror, local, mirror, need, prefetch
 from mixture.storage.places import (
     as_place,
     below,
@@ -52,7 +52,7 @@ __all__ = [
     "local",
     "make_folder",
     "matches",
-    "mirrors",
+    "mirror",
     "need",
     "only_run",
     "open_raw",

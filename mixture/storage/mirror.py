@@ -80,6 +80,7 @@ class Mirror:
         """Write down what is there now, too."""
         self.have = merged([*self.have, *stretches])
         target = self.file.with_name("have.json")
+        os.utime(target.parent)
         aside = target.with_name(f"have.{os.getpid()}")
         aside.write_text(json.dumps(self.have), encoding="ascii")
         aside.replace(target)

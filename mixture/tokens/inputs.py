@@ -27,6 +27,7 @@ from mixture.storage import (
     file_digest,
     in_order,
     is_refusal,
+    is_remote,
     matches,
     read_record,
     stamp,
@@ -116,6 +117,11 @@ def _files(source: Source, workspace: Workspace) -> Sequence[Found]:
     if source.format == "huggingface":
         folders = [Found(name, locate(name, workspace.data)) for name in source.paths]
         for folder in folders:
+            if is_remote(folder.path):
+                raise InputError(
+                    f"{folder.path}: a Hugging Face data set cannot be read from an object store as such; name its files "
+                    "with format: parquet or arrow, or copy the folder to a file system"
+                )
             if not folder.path.is_dir():
                 raise InputError(
                     f"{folder.path}: no such folder; a local Hugging Face data set is a folder made by save_to_disk, "
@@ -128,11 +134,16 @@ def _files(source: Source, workspace: Workspace) -> Sequence[Found]:
 def _input_file(source: Source, file: Found, digests: dict[Place, tuple[int, str]]) -> InputFile:
     if source.hub is not None:
         return InputFile(file.name, file.path, 0, fingerprint([source.hub, source.revision]))
-    if file.path.is_dir():
+    if _is_folder(file.path):
         inside = in_order(matches(file.path, "**/*"))
         digest = fingerprint([[below(p, file.path), digests[p][1]] for p in inside])
         return InputFile(file.name, file.path, sum(digests[p][0] for p in inside), digest)
     return InputFile(file.name, file.path, *digests[file.path])
+
+
+def _is_folder(path: Place) -> bool:
+    """Say whether an input is a folder: a local Hugging Face data set."""
+    return not is_remote(path) and path.is_dir()
 
 
 def _gather(source: Source, files: Sequence[InputFile]) -> Iterator[tuple[InputFile, ...]]:
@@ -190,7 +201,7 @@ def content_hashes(places: Sequence[Place], workspace: Workspace, engine: Engine
     seen: dict[str, list[Any]] = read_record(workspace.seen_inputs) or {}
     files: list[Place] = []
     for place in places:
-        files += matches(place, "**/*") if place.is_dir() else [place]
+        files += matches(place, "**/*") if _is_folder(place) else [place]
     stamps = dict(zip(files, each(_stamp, files, workspace.data), strict=True))
     new = [path for path, stamp in stamps.items() if seen.get(str(path), [None])[:-1] != stamp]
     for task, digests in engine.run(list(_hash_tasks(new, stamps)), "tokenize"):

@@ -11,10 +11,11 @@ reads parts' ranges, not documents.
 from __future__ import annotations
 
 import bisect
+import functools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +25,24 @@ import pyarrow.parquet as pq
 from mixture import schemas
 from mixture.errors import StoreError
 from mixture.hashing import U64, id_array
-from mixture.storage import Mirror, Place, as_place, file_digest, mirrors, need, publish, read_json, size_of, write_json
+from mixture.storage import (
+    Mirror,
+    Place,
+    as_place,
+    each,
+    file_digest,
+    mirror,
+    need,
+    publish,
+    read_json,
+    size_of,
+    write_json,
+)
 from mixture.storage import read_record as read_json_record
 from mixture.storage.tables import mapped, open_parquet
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
@@ -268,10 +284,16 @@ def open_parts(paths: Sequence[Place]) -> list[OpenPart]:
     Raises:
         StoreError: missing or damaged.
     """
-    found = mirrors([path for path in paths if not isinstance(path, Path)])
+    # A part never changes, so that the tasks of a process need look at it only once.
+    found = each(_kept_mirror, [path for path in paths if not isinstance(path, Path)], paths[0]) if paths else []
     need((one, [(0, _ENDS_BYTES), (one.size - _ENDS_BYTES, one.size)]) for one in found)
     by_path = {str(one.path): one for one in found}
     return [_open_part(path, by_path.get(str(path))) for path in paths]
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _kept_mirror(path: UPath) -> Mirror:
+    return mirror(path)
 
 
 def _open_part(path: Place, mirror: Mirror | None) -> OpenPart:
