@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,12 @@ class ShardRows:
             part=part.astype(np.int64), parts=parts.tolist(), domain=domain, domains=domains, hi=hi, lo=lo, **numbers
         )
 
+    def by_part(self) -> list[Ints]:
+        """Return the rows that lie in each of `parts`."""
+        order = np.argsort(self.part, kind="stable")
+        edges = np.searchsorted(self.part[order], np.arange(len(self.parts) + 1))
+        return [order[first:stop] for first, stop in pairwise(edges)]
+
 
 def write_shard(
     plan: str,
@@ -146,7 +153,7 @@ def write_shard(
     rows, around = ShardRows.of(table), (len(how.prefix), len(how.suffix))
     names = part_names(as_place(parts))
     opened = open_parts([part_path(as_place(store), names[number]) for number in rows.parts])
-    fetch_rows([(part, rows.row[rows.part == number]) for number, part in enumerate(opened)])
+    fetch_rows([(part, rows.row[mine]) for part, mine in zip(opened, rows.by_part(), strict=True)])
     row_hashes: list[str] = []
     path = as_place(target)
     with publish(path) as out, pa.ipc.new_file(pa.PythonFile(out, "w"), how.schema) as writer:
@@ -209,8 +216,7 @@ def _copy(rows: ShardRows, parts: list[OpenPart], starts: Ints, pieces: Pieces, 
 def _document_starts(rows: ShardRows, parts: list[OpenPart]) -> Ints:
     """Return where each row's document starts among its part's tokens, shape (n,)."""
     starts = np.zeros(len(rows.row), np.int64)
-    for number, opened in enumerate(parts):
-        mine = rows.part == number
+    for opened, mine in zip(parts, rows.by_part(), strict=True):
         starts[mine] = opened.offsets[rows.row[mine]]
     return starts
 

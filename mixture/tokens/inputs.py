@@ -85,7 +85,8 @@ def reading(recipe: Recipe, source: Source, workspace: Workspace) -> Reading:
         options |= {
             k: v for k, v in (("hub", source.hub), ("revision", source.revision), ("config", source.config)) if v
         }
-        options["cache_dir"] = str(workspace.work / "huggingface")
+        if not is_remote(workspace.work):
+            options["cache_dir"] = str(workspace.work / "huggingface")
     field = [source.domain.field] if source.domain.field else []
     return Reading(
         text=source.text,
@@ -119,8 +120,8 @@ def _files(source: Source, workspace: Workspace) -> Sequence[Found]:
         for folder in folders:
             if is_remote(folder.path):
                 raise InputError(
-                    f"{folder.path}: a Hugging Face data set cannot be read from an object store as such; name its files "
-                    "with format: parquet or arrow, or copy the folder to a file system"
+                    f"{folder.path}: a Hugging Face data set cannot be read from an object store as such; name its "
+                    "files with format: parquet or arrow, or copy the folder to a file system"
                 )
             if not folder.path.is_dir():
                 raise InputError(
