@@ -2,6 +2,7 @@
 
     MixtureError            exit code 1, no traceback
     ├── RecipeError         the recipe file: key, value, line
+    ├── ProfileError        the profile file: key, value, line
     ├── InputError          a corpus: file, row, cause
     ├── TokenizerError      a vocabulary or its engine
     ├── StoreError          what a stage left in the work directory is missing or damaged
@@ -26,6 +27,10 @@ class MixtureError(Exception):
 
 class RecipeError(MixtureError):
     """The recipe file is not a recipe."""
+
+
+class ProfileError(MixtureError):
+    """The profile file is not a profile."""
 
 
 class InputError(MixtureError):
