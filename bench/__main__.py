@@ -13,8 +13,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import corpora, machine, pack, packings, plan, tokenize, trace
+from bench import corpora, machine, pack, packings, plan, scale, scale_bytes, tokenize, trace
 from bench.measure import Rounds
+from bench.scale_work import Size
 from mixture.recipe.quantities import tokens
 
 
@@ -24,9 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Wide enough for the table where the output goes to a file.
     console = Console(width=None if sys.stdout.isatty() else 180)
     with tempfile.TemporaryDirectory(prefix="mixture-bench-", dir=options.temp) as name:
-        result = {"machine": machine.facts(), "rows": _run(options, Path(name), console)}
+        run, show_rows = (_run_scale, scale.show) if options.only == "scale" else (_run, show)
+        result = {"machine": machine.facts(), "rows": run(options, Path(name), console)}
     result["options"] = {"repeat": options.repeat, "workers": options.workers}
-    show(result, console)
+    show_rows(result, console)
     out = options.out or Path("bench/out") / f"{result['machine']['date'].replace(':', '')}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -38,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--corpus", type=Path, nargs="+", metavar="PATH", help="folders or files: .jsonl[.gz|.zst], .parquet")
     add("--tokenizer", type=Path, metavar="FILE", help=".tiktoken, .model or tokenizer.json (default: makes a BPE)")
-    add("--only", choices=["tokenize", "pack", "plan", "packings", "trace"], help="one bench alone")
+    add("--only", choices=["tokenize", "pack", "plan", "packings", "trace", "scale"], help="one bench alone")
     add("--repeat", type=int, default=3, help="rounds that count (default 3)")
     add("--warm-up", type=int, default=1, help="rounds before them (default 1)")
     add("--no-short", dest="short", action="store_false", help="leave the corpus of short documents out")
@@ -48,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--window", default="256M", help="packings: tokens of the generated window (default 256M)")
     add("--megabytes", type=float, default=64, help="without --corpus: how much of the standard library (default 64)")
     add("--vocabulary", type=int, default=16_000, help="without --tokenizer: tokens of the BPE (default 16000)")
+    add("--parts", type=int, default=2000, help="scale: parts of the token store (default 2000)")
+    add("--shards", type=int, default=600, help="scale: shards of the job (default 600)")
     add("--temp", type=Path, metavar="DIR", help="where to work (default: the system's temporary folder)")
     add("--out", type=Path, metavar="FILE", help="JSON (default bench/out/<date>.json)")
     return parser
@@ -69,6 +73,14 @@ def _run(options: argparse.Namespace, temp: Path, console: Console) -> list[dict
         with console.status(f"trace in a plan over {options.documents} documents"):
             rows += trace.bench(tokens(options.documents), budget, options.workers, rounds)
     return rows
+
+
+def _run_scale(options: argparse.Namespace, temp: Path, console: Console) -> list[dict[str, Any]]:
+    rounds = Rounds(options.repeat, options.warm_up, temp)
+    with console.status(f"a job of {options.parts:,} parts and {options.shards:,} shards"):
+        rows = scale.bench(Size(options.parts, options.shards), rounds)
+    with console.status(f"what shards fetch, {options.documents} documents"):
+        return rows + scale_bytes.bench(tokens(options.documents), rounds)
 
 
 def _run_on_text(

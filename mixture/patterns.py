@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixture.errors import InputError
-from mixture.storage import Place, as_place, below, matches, refusals
+from mixture.storage import Place, as_place, below, check_bucket, is_folder, matches, refusals
 
 #: Roots that every machine with Python has; a recipe names them instead of a path of one machine.
 PYTHON_ROOTS = {"python://stdlib/": "stdlib", "python://site-packages/": "purelib"}
@@ -78,13 +78,14 @@ def _glob(pattern: str, root: Place) -> list[Found]:
 
 def _no_match(pattern: str, root: Place) -> str:
     _, base, rest = _split_root(pattern, root)
+    check_bucket(base)
     if _GLOB_CHARACTERS & set(rest):
         return f"no file matches {pattern!r} under {base}; check the pattern, or give the data root with --data"
-    if (base / rest).is_dir():
+    if is_folder(base / rest):
         inside = f"{pattern.rstrip('/')}/*".lstrip("/")
         return f"{base / rest}: a folder, where files are wanted; name what is in it, as {inside!r}"
     place = (base / rest).parent
-    if not place.is_dir():
+    if not is_folder(place):
         return f"{base / rest}: no such file (nor the folder {place}); give the data root with --data"
     import difflib
 

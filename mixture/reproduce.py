@@ -25,7 +25,7 @@ from mixture.lockfile import Lock, versions_here
 from mixture.plan import given as given_stage
 from mixture.plan.given import Given
 from mixture.plan.records import inputs_of
-from mixture.storage import Place, explain, remove_folder
+from mixture.storage import Place, explain, is_folder, make_folder, remove_folder
 from mixture.verify.rebuilt import Difference, Reproduced, compare_locks, newer
 from mixture.workspace import Workspace
 
@@ -48,8 +48,9 @@ def empty_place(work: Place | None, *, keep: bool = False) -> Iterator[Place]:
             place: Place = Path(tempfile.mkdtemp(prefix="mixture-reproduce-"))
         else:
             place = work.absolute()
-            place.mkdir(parents=True, exist_ok=True)
-        if any(place.iterdir()):
+            make_folder(place)
+        # A prefix of an object store is a folder only while something lies under it.
+        if is_folder(place) and any(place.iterdir()):
             raise StoreError(f"{work}: not empty, and nothing that is there may help; give a new folder with --work")
     except OSError as error:
         raise StoreError(explain(error, work or Path(tempfile.gettempdir()))) from error

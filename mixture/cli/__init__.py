@@ -9,6 +9,7 @@ import typer
 
 from mixture.cli import (
     bucket,
+    cancel,
     decontaminate,
     diff,
     export,
@@ -19,6 +20,7 @@ from mixture.cli import (
     reproduce,
     run,
     score,
+    status,
     tokenize,
     trace,
     verify,
@@ -64,6 +66,8 @@ for module in (
     diff,
     export,
     init,
+    status,
+    cancel,
 ):
     app.command(name=module.__name__.rpartition(".")[2], epilog=module.EXAMPLE)(module.command)
 

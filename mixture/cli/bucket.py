@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 EXAMPLE = "Example:  mixture bucket manifests/quickstart.yaml"
 
 
-@on_recipe()
+@on_recipe(stages=("tokenize", "bucket"))
 def command(job: Job, show: Show) -> None:
     """Build the document index and its census: documents and tokens by domain and length."""
     from mixture.report.tables import census_table

@@ -11,11 +11,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from mixture.cli.where import Asked, Data, On, Work, Workers
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -24,24 +27,16 @@ if TYPE_CHECKING:
     from mixture.lockfile import Lock
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe file.", show_default=False)]
-Work = Annotated[
-    Path,
-    typer.Option("--work", metavar="DIR", help="Where stores, plans and shards go.", envvar="MIXTURE_WORK"),
-]
-Data = Annotated[
-    Path,
-    typer.Option("--data", metavar="DIR", help="What the recipe's paths are relative to.", envvar="MIXTURE_DATA"),
-]
-Workers = Annotated[
-    int, typer.Option("--workers", "-j", metavar="N", min=1, help="Processes.", show_default="all cores")
-]
 LockPath = Annotated[
     Path | None, typer.Option("--lock", metavar="FILE", help="Lock file.", show_default="beside the recipe")
 ]
 LockFile = Annotated[Path, typer.Argument(metavar="LOCK", help="Lock file of what was made.", show_default=False)]
 Shards = Annotated[
-    Path | None,
+    str | None,
     typer.Option("--shards", metavar="DIR", help="Where the shards are.", show_default="in the work directory"),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show the jobs that would be handed over; write and start nothing.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print a summary for machines on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -49,17 +44,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 #: Prints a command's one summary: a mapping for machines, pictures for people.
 Show = Callable[..., None]
 
-WORK = Path("work")
-DATA = Path()
 STOPPED = "stopped; what is whole is kept: run the same command to go on"
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-CORES = cores()
 
 
 class Watch:
@@ -179,18 +164,17 @@ def _fail(message: str, *, debug: bool, watch: Watch | None) -> None:
 
 @contextlib.contextmanager
 def session(
-    recipe: Path, *, work: Path, data: Path, workers: int, lock: Path | None, debug: bool, alone: bool = True
+    recipe: Path, *, asked: Asked, lock: Path | None, debug: bool, alone: bool = True, tasks: bool = True
 ) -> Iterator[Job]:
     """Open a job: recipe, workspace, engine, progress; hold the work directory while it lasts.
 
     Args:
         recipe: the recipe file.
-        work: the work directory.
-        data: the data root.
-        workers: processes.
+        asked: where it runs.
         lock: the lock file, or None for the one beside the recipe.
         debug: show tracebacks.
         alone: whether the command writes into the work directory, so that no other may at the same time.
+        tasks: whether the command has any; without, no engine is started.
     """
     watch = Watch()
     with sentences(debug=debug, watch=watch):
@@ -199,45 +183,74 @@ def session(
         from mixture.storage import only_run
         from mixture.workspace import Workspace
 
-        place = Workspace(work.absolute(), data.absolute())
+        where = asked.where()
+        # A recipe that is none is told before a cluster is asked for anything.
+        job = open_job(recipe, Workspace(where.work, where.data), Local(), watch, lock)
         with contextlib.ExitStack() as stack:
-            job = open_job(recipe, place, stack.enter_context(Local(workers)), watch, lock)
             if alone:
-                stack.enter_context(only_run(place.work))
-            yield job
+                stack.enter_context(only_run(where.work))
+            yield replace(job, engine=stack.enter_context(where.engine(watch.say))) if tasks else job
 
 
-def on_recipe(*, alone: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def on_recipe(
+    *, alone: bool = True, stages: Sequence[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a command of a function of (job, show) and its own options: those that all commands share come before.
 
     Args:
         alone: see `session`.
+        stages: which stages it runs, if it has tasks; such a command has `--dry-run`, if not one of its own.
     """
 
     def wrap(body: Callable[..., None]) -> Callable[..., None]:
+        mine = [p for p in inspect.signature(body).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        shows_itself = any(p.name == "dry_run" for p in mine)
+
         def command(
             recipe: RecipePath,
-            work: Work = WORK,
-            data: Data = DATA,
-            workers: Workers = CORES,
+            on: On = None,
+            work: Work = None,
+            data: Data = None,
+            workers: Workers = None,
             lock: LockPath = None,
+            dry_run: DryRun = False,
             as_json: Json = False,
             debug: Debug = False,
             **own: Any,
         ) -> None:
-            place = {"work": work, "data": data, "workers": workers, "lock": lock, "debug": debug}
-            with session(recipe, **place, alone=alone) as job:  # type: ignore[arg-type]
-                body(job, functools.partial(show, as_json), **own)
+            asked, tell = Asked(on, work, data, workers), functools.partial(show, as_json)
+            if dry_run and (on is not None or not shows_itself):
+                from mixture.cli.rehearsal import rehearse
 
-        shared = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "own"]
-        mine = [p for p in inspect.signature(body).parameters.values() if p.kind is p.KEYWORD_ONLY]
-        whole = [p.replace(kind=p.KEYWORD_ONLY) for p in (*shared[:5], *mine, *shared[5:])]
-        command.__signature__ = inspect.Signature(whole)  # type: ignore[attr-defined]
-        command.__annotations__ = {p.name: p.annotation for p in whole}
-        command.__doc__ = body.__doc__
-        return command
+                with sentences(debug=debug):
+                    told = rehearse(body, recipe, asked, lock, own, stages)
+                    tell = functools.partial(told.show, tell)
+                    if not (shows_itself and told.reached("plan")):
+                        tell({})
+                        return
+                asked = told.here
+            if shows_itself:
+                own["dry_run"] = dry_run
+            with session(recipe, asked=asked, lock=lock, debug=debug, alone=alone, tasks=bool(stages)) as job:
+                body(job, tell, **own)
+
+        without = {"own"} if stages and not shows_itself else {"own", "dry_run"}
+        return _with_options(command, mine, without, body.__doc__)
 
     return wrap
+
+
+def _with_options(
+    command: Callable[..., None], mine: Sequence[inspect.Parameter], without: Collection[str], doc: str | None
+) -> Callable[..., None]:
+    """Give a command the options of its body, after `--lock`, and take those away that it has not."""
+    shared = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name not in without]
+    place = [p.name for p in shared].index("lock") + 1
+    whole = [p.replace(kind=p.KEYWORD_ONLY) for p in (*shared[:place], *mine, *shared[place:])]
+    command.__signature__ = inspect.Signature(whole)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in whole}
+    command.__doc__ = doc
+    return command
 
 
 def named_lock(path: Path) -> Lock:

@@ -32,7 +32,7 @@ Text = Annotated[
 ]
 
 
-@on_recipe()
+@on_recipe(stages=("tokenize", "bucket", "score"))
 def command(job: "Job", show: Show, *, against: Against = None, ngram: Ngram = None, text: Text = "") -> None:
     """Find the documents that share n-grams with evaluation files, and say how to keep them out."""
     from mixture.report.contamination import contamination_tables

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mixture.cli.common import DATA, Data, Debug, Json, RecipePath, sentences, show
+from mixture.cli.common import Debug, Json, RecipePath, sentences, show
+from mixture.cli.where import Data
 
 if TYPE_CHECKING:
     from mixture.scaffold.sources import NamedPaths
@@ -74,7 +75,7 @@ def command(
     budget: Annotated[
         str | None, typer.Option("--budget", help="Tokens to write.", show_default=f"{_BUDGET}, or the preset's")
     ] = None,
-    data: Data = DATA,
+    data: Data = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a recipe that is there.")] = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -109,7 +110,8 @@ def command(
         if train_tokenizer:
             from mixture.scaffold.training import train_tokenizer as train
 
-            train(sources, data.absolute(), data / str(model), vocabulary=vocabulary, sample_bytes=sample_bytes)
+            root = Path(data or "").absolute()
+            train(sources, root, root / str(model), vocabulary=vocabulary, sample_bytes=sample_bytes)
         made = scaffold.write(recipe, text, replace=force)
         summary = {
             "recipe": str(recipe),

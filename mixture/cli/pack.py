@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 EXAMPLE = "Example:  mixture pack manifests/quickstart.yaml --workers 2"
 
 
-@on_recipe()
+@on_recipe(stages=("tokenize", "bucket", "score", "plan", "pack"))
 def command(job: Job, show: Show) -> None:
     """Lay the planned documents into sequences and write the shards; complete the lock."""
     store = job.tokenize()

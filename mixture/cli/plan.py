@@ -32,7 +32,7 @@ Match = Annotated[
 ]
 
 
-@on_recipe()
+@on_recipe(stages=("tokenize", "bucket", "score", "plan"))
 def command(
     job: "Job",
     show: Show,

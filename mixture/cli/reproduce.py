@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mixture.cli.common import CORES, DATA, Data, Debug, Json, LockFile, Watch, Workers, named_lock, sentences, show
+from mixture.cli.common import Debug, Json, LockFile, Watch, named_lock, sentences, show
+from mixture.cli.where import Asked, Data, On, Workers
 
 if TYPE_CHECKING:
     from mixture.verify.rebuilt import Reproduced
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 EXAMPLE = "Example:  mixture reproduce manifests/quickstart.lock.json"
 
 Work = Annotated[
-    Path | None,
+    str | None,
     typer.Option("--work", metavar="DIR", help="An empty folder to build in; it stays.", show_default="temporary"),
 ]
 Recipe = Annotated[
@@ -33,30 +34,37 @@ _STOPPED = "stopped, and nothing is compared; run it again, in an empty folder"
 
 def command(
     lock: LockFile,
-    data: Data = DATA,
+    on: On = None,
+    data: Data = None,
     work: Work = None,
     recipe: Recipe = None,
     others: Others = None,
     keep: Keep = False,
-    workers: Workers = CORES,
+    workers: Workers = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Make a lock's mixture again from its inputs, in an empty place, and compare every hash."""
     watch = Watch()
     with sentences(debug=debug, watch=watch, stopped=_STOPPED):
-        from mixture.engine.local import Local
         from mixture.reproduce import Again, empty_place
         from mixture.storage import only_run
         from mixture.workspace import Workspace
 
         for given in (lock, *(others or ())):
             named_lock(given)
+        where = Asked(on, work, data, workers).where()
+        if work is None and where.profile.engine != "local":
+            raise typer.BadParameter(f"--work: name an empty folder that the nodes see, too; {on} runs tasks there")
         stays = keep or work is not None
-        with empty_place(work, keep=keep) as place, Local(workers) as engine, only_run(place):
+        with (
+            empty_place(None if work is None else where.work, keep=keep) as place,
+            only_run(place),
+            replace(where, work=place).engine(watch.say) as engine,
+        ):
             if stays:
                 watch.say(f"reproduce: in {place}, which stays")
-            again = Again(Workspace(place, data.absolute()), engine, watch, tuple(others or ()))
+            again = Again(Workspace(place, where.data), engine, watch, tuple(others or ()))
             found = again.reproduce(lock, recipe)
         found = found if stays else replace(found, work="")
         for difference in found.differences[1:]:

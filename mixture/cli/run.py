@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mixture.cli.common import Show, on_recipe
+from mixture.cli.detached import detachable
 from mixture.cli.summary import packed_summary
 
 if TYPE_CHECKING:
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 EXAMPLE = "Example:  mixture run manifests/quickstart.yaml --work /tmp/quickstart"
 
 
-@on_recipe()
+@detachable
+@on_recipe(stages=("tokenize", "bucket", "score", "plan", "pack", "verify"))
 def command(job: Job, show: Show) -> None:
     """Run every stage from the corpora to verified shards; what is whole is skipped."""
     from mixture.report.facts import lock_tables

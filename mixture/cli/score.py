@@ -17,7 +17,7 @@ Columns = Annotated[
 ]
 
 
-@on_recipe()
+@on_recipe(stages=("tokenize", "score"))
 def command(job: "Job", show: Show, *, columns: Columns = "") -> None:
     """Compute numbers about each document, for `where` and `weight`, and show how they are spread."""
     from mixture.report.scores import scores_table

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 EXAMPLE = "Example:  mixture tokenize manifests/quickstart.yaml --workers 2"
 
 
-@on_recipe()
+@on_recipe(stages=("tokenize",))
 def command(job: Job, show: Show) -> None:
     """Read the corpora, identify each document, tokenize once into the token store."""
     store = job.tokenize()

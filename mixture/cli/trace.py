@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mixture.cli.common import DATA, WORK, Data, Debug, Json, LockFile, Shards, Work, named_lock, sentences, show
+from mixture.cli.common import Debug, Json, LockFile, Shards, named_lock, sentences, show
+from mixture.cli.where import Asked, Data, On, Where, Work, place
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -47,8 +48,9 @@ def command(
     row: InRow = None,
     phase: Phase = "",
     shards: Shards = None,
-    work: Work = WORK,
-    data: Data = DATA,
+    on: On = None,
+    work: Work = None,
+    data: Data = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -58,7 +60,7 @@ def command(
     _check_pair("--step", step, "--batch", batch, both=False)
     _check_pair("--row", row, "--file", file or None, both=True)
     with sentences(debug=debug):
-        trace = _open(lock, phase, shards, work, data)
+        trace = _open(lock, phase, shards, Asked(on, work, data).where())
         if sequence is not None and token is not None:
             answer = trace.token(sequence, token)
         elif sequence is not None:
@@ -86,14 +88,15 @@ def _check_pair(name: str, value: object, other: str, its: object, *, both: bool
         raise typer.BadParameter(f"{other} goes with {name}")
 
 
-def _open(path: Path, phase: str, shards: Path | None, work: Path, data: Path) -> Trace:
+def _open(path: Path, phase: str, shards: str | None, where: Where) -> Trace:
     from mixture.errors import TraceError
     from mixture.trace import Trace
     from mixture.workspace import Workspace
 
-    if shards is not None and not shards.is_dir():
+    folder = None if shards is None else place(shards)
+    if folder is not None and not folder.is_dir():
         raise TraceError(f"--shards {shards}: no such folder; check the name, or leave it out to ask the plan")
-    return Trace(named_lock(path), Workspace(work.absolute(), data.absolute()), phase, shards and shards.absolute())
+    return Trace(named_lock(path), Workspace(where.work, where.data), phase, folder)
 
 
 def _pictures(answer: dict[str, Any]) -> list[RenderableType]:

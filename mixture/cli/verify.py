@@ -19,14 +19,15 @@ Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Another seed pic
 Inputs = Annotated[bool, typer.Option("--inputs", help="Read the input files again, and compare them by content.")]
 
 
-@on_recipe(alone=False)
+@on_recipe(alone=False, stages=("verify",))
 def command(
     job: "Job", show: Show, *, shards: Shards = None, sample: Sample = 1.0, seed: Seed = 0, inputs: Inputs = False
 ) -> None:
     """Re-hash shards, plan, index and store, and re-check that every cell is exact and every cap holds."""
+    from mixture.storage import at
     from mixture.verify import Checks
 
-    found = job.inspect(Checks(shards, sample=sample, seed=seed, inputs=inputs))
+    found = job.inspect(Checks(None if shards is None else at(shards), sample=sample, seed=seed, inputs=inputs))
     for finding in found.findings[1:]:
         job.progress.say(finding.message)
     show(found.to_json(), *([] if found.findings else _sentences(found)))

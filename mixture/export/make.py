@@ -22,7 +22,10 @@ from mixture.storage import (
     Place,
     as_place,
     each,
+    exists,
     explain,
+    is_folder,
+    is_remote,
     only_run,
     read_json,
     read_record,
@@ -205,6 +208,8 @@ def export_shard(
 
 def _check_folder(request: Request, out: Place) -> None:
     """Refuse a folder that holds anything but a part of this export."""
+    if is_remote(out) and not is_folder(out):
+        return
     try:
         names = {path.name for path in out.iterdir()} - _NOTHING
     except FileNotFoundError:
@@ -240,7 +245,7 @@ def _is_whole(task: Task) -> bool:
 
 def _check_there(tasks: Sequence[Task]) -> None:
     """Look for all shards before the first is written: hours may pass between them."""
-    gone = [task.arguments["path"] for task in tasks if not as_place(task.arguments["path"]).exists()]
+    gone = [task.arguments["path"] for task in tasks if not exists(as_place(task.arguments["path"]))]
     if gone:
         raise StoreError(
             f"{gone[0]}: this shard is missing ({len(gone)} of {len(tasks)} are); run `mixture pack` to write it "

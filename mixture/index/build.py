@@ -27,7 +27,7 @@ from mixture.index.origins import how_read, write_stretches
 from mixture.index.sort import sort_index, staged_name
 from mixture.recipe import Recipe
 from mixture.recipe.sources import DomainRule, Source
-from mixture.storage import Place, prefetch, publish, read_json, read_record, workbench, write_json
+from mixture.storage import Place, exists, prefetch, publish, read_json, read_record, workbench, write_json
 from mixture.storage.tables import open_parquet
 from mixture.tokens.ingest import Store, StoredPart
 from mixture.tokens.store import damaged, read_parquet, widest
@@ -112,7 +112,7 @@ def bucket(recipe: Recipe, store: Store, workspace: Workspace, progress: Progres
 def _whole_record(folder: Place) -> dict[str, Any] | None:
     record = read_record(folder / "index.json", *_FIELDS, "key", "file")
     files = ("index.parquet", "parts.json", "census.json", "stretches.parquet")
-    whole = all((folder / name).exists() for name in files)
+    whole = all(exists(folder / name) for name in files)
     return record if whole else None
 
 

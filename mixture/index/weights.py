@@ -31,7 +31,7 @@ from mixture.index.aligned import write_aligned
 from mixture.index.expressions import VIEW, Expression, check, first_line
 from mixture.index.joins import Join, columns_of, joins, quoted, scan, write_joined
 from mixture.scores.tables import ScoreTable
-from mixture.storage import Place, file_digest, local, read_record, spill, write_json
+from mixture.storage import Place, exists, file_digest, local, read_record, size_of, spill, write_json
 from mixture.storage.tables import open_parquet
 from mixture.tokens.store import damaged
 
@@ -63,11 +63,11 @@ def find_weights(
         progress: who is told.
     """
     target = index.with_name(f"weights-{fingerprint([where, weight, held])}.arrow")
-    record = read_record(target.with_suffix(".json"), "lightest", "heaviest") if target.exists() else None
+    record = read_record(target.with_suffix(".json"), "lightest", "heaviest") if exists(target) else None
     if record is None:
         progress.start("weigh", "weights by SQL", "columns", 1, 0)
         record = weigh(index, where, weight, tables, target, Path(spill(index.parent)))
-        record["file"] = [target.stat().st_size, file_digest(target)]
+        record["file"] = [size_of(target), file_digest(target)]
         write_json(target.with_suffix(".json"), record)
         progress.finish()
     for name, count in record.get("unscored", {}).items():

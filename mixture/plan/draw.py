@@ -24,7 +24,7 @@ from mixture.plan.cells import Counts, Grid
 from mixture.plan.context import CONTEXTS, context_sums
 from mixture.plan.pool import ASIDE, BINS, EMPTY, FILTERED, HELD_OUT, Candidates, Pool, Threshold
 from mixture.plan.quota import BINS_PER_OCTAVE, Supply
-from mixture.storage import Place, as_place
+from mixture.storage import Place, as_place, remove
 from mixture.tokens.store import read_parquet, write_parquet
 
 #: Documents of one task, about.
@@ -111,7 +111,7 @@ def survey(pool: Pool, folder: Place, engine: Engine, progress: Progress) -> Sur
         progress.advance(task.weight)
     # Only now: a run that dies in the loop finds the records of its tasks again, and must find their files.
     for task in tasks:
-        as_place(task.arguments["target"]).unlink()
+        remove(as_place(task.arguments["target"]))
     (documents, tokens), held_out, fates, context, lengths = total
     named = dict(zip(("without_tokens", "filtered", "aside"), fates.tolist(), strict=True))
     return Survey(pool.grid, documents, tokens, held_out, named, context, lengths if pool.lengths else None)
@@ -252,7 +252,7 @@ def draw_documents(
     once, often, edge = (tuple(sorted(held)) for held in files)
     thresholds = _thresholds(found, ends, [read_parquet(path) for path in edge])
     for path in edge:
-        path.unlink()
+        remove(path)
     return Drawn(thresholds, once, often)
 
 

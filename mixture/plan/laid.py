@@ -26,7 +26,7 @@ from mixture.plan.draw import Drawn
 from mixture.plan.pool import Pool
 from mixture.plan.related import Ints, run_words
 from mixture.related.relate import Relations, block_file
-from mixture.storage import Place, as_place
+from mixture.storage import Place, as_place, remove
 from mixture.storage.tables import open_parquet
 from mixture.tokens.store import damaged, read_parquet, write_parquet
 
@@ -63,7 +63,7 @@ def lay(drawn: Drawn, relations: Relations, cuts: dict[str, int], engine: Engine
     for _ in engine.run(tasks, "plan"):
         pass
     for task in tasks:
-        as_place(task.arguments["drawn"]).unlink()
+        remove(as_place(task.arguments["drawn"]))
     return replace(drawn, once=tuple(map(_laid, drawn.once)), often=tuple(map(_laid, drawn.often)))
 
 

@@ -31,7 +31,7 @@ from mixture.plan.slices import Slicing, write_slices
 from mixture.plan.solved import Solved, matched, solve_phase
 from mixture.recipe import Phase, Recipe
 from mixture.related.relate import Relater, Relations
-from mixture.storage import Place, as_place, make_folder, matches, remove
+from mixture.storage import Place, as_place, each, make_folder, matches, remove
 from mixture.tokens.ingest import Store
 from mixture.tokens.separators import Frame, frame
 from mixture.workspace import Workspace
@@ -234,8 +234,7 @@ class Planner:
         records = write_slices(
             drawn, _slicing(solved.phase, around), folder, self.engine, self.progress, self.index.documents
         )
-        for path in (*drawn.once, *drawn.often):
-            path.unlink()
+        each(remove, [*drawn.once, *drawn.often], folder)
         said = {
             "index": self.index.folder.name,
             "runs": runs,

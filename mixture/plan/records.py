@@ -21,7 +21,7 @@ from mixture.plan.slices import merge_top
 from mixture.plan.solve import Solution
 from mixture.plan.stretch import read_stretch, slice_file
 from mixture.recipe import Phase, Recipe
-from mixture.storage import Place, file_digest, read_record, size_of, write_json
+from mixture.storage import Place, exists, file_digest, read_record, size_of, write_json
 from mixture.tokens.ingest import Store
 from mixture.tokens.separators import Frame, knots
 
@@ -84,7 +84,7 @@ class Plan:
 def whole_record(folder: Place) -> dict[str, Any] | None:
     """Return the record of a plan, or None if the plan is not whole."""
     record = read_record(folder / "plan.json", *_FIELDS)
-    return record if record and all((folder / name).exists() for name in record["files"]) else None
+    return record if record and all(exists(folder / name) for name in record["files"]) else None
 
 
 def write_record(folder: Place, record: dict[str, Any]) -> dict[str, Any]:

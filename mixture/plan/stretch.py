@@ -6,6 +6,7 @@ slices     | 0 …… 1000 | 1000 …… 2000 | 2000 …… 3000 |       `starts
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,7 +28,15 @@ def sizes(table: pa.Table) -> Counts:
     return schemas.numbers(table["doc_stop"]) - schemas.numbers(table["doc_start"])  # type: ignore[no-any-return]
 
 
-def read_stretch(folder: Place, starts: Sequence[int], first: int, stop: int, *, whole: bool = False) -> pa.Table:
+def crossed(starts: Sequence[int], first: int, stop: int) -> range:
+    """Return the numbers of the slices that hold tokens [first, stop) of the stream, at least one token."""
+    # Not numpy: it would copy the list, for each of many stretches.
+    return range(bisect.bisect_right(starts, first) - 1, bisect.bisect_left(starts, stop))
+
+
+def read_stretch(
+    folder: Place, starts: Sequence[int], first: int, stop: int, *, whole: bool = False, skipped: int = 0
+) -> pa.Table:
     """Read the rows of tokens [first, stop) of the stream, `schemas.PLAN`.
 
     Args:
@@ -36,15 +45,15 @@ def read_stretch(folder: Place, starts: Sequence[int], first: int, stop: int, *,
         first: position of the first token.
         stop: past the last.
         whole: documents that begin in the stretch, whole; else they are split at both its ends.
+        skipped: how many slices there are before those that `starts` speaks of.
 
     Raises:
         StoreError: the plan is gone or damaged.
     """
-    low = int(np.searchsorted(starts, first, "right")) - 1
-    high = int(np.searchsorted(starts, stop, "left"))
     tables = []
-    for number in range(low, high):
-        table = read_between(slice_file(folder, number), first - starts[number], stop - 1 - starts[number])
+    for number in crossed(starts, first, stop):
+        file = slice_file(folder, skipped + number)
+        table = read_between(file, first - starts[number], stop - 1 - starts[number])
         position = schemas.numbers(table["position"]) + starts[number]
         size = sizes(table)
         inside = np.flatnonzero((position < stop) & ((position >= first) if whole else (position + size > first)))

@@ -71,7 +71,7 @@ def rules(lock: Lock, phase: int) -> Rules:
 
 
 def read_window(
-    folder: Place, starts: Sequence[int], stretch: tuple[int, int], rules: Rules, number: int
+    folder: Place, starts: Sequence[int], stretch: tuple[int, int], rules: Rules, number: int, *, skipped: int = 0
 ) -> tuple[pa.Table, Layout]:
     """Read a window of a plan and lay it out.
 
@@ -81,6 +81,7 @@ def read_window(
         stretch: the window's positions.
         rules: how it is laid out.
         number: the window's.
+        skipped: how many slices there are before those that `starts` speaks of.
 
     Returns:
         The documents, `schemas.PLAN`, and where they stand; `Pieces.row` counts the former.
@@ -88,7 +89,7 @@ def read_window(
     Raises:
         StoreError: the plan is gone or damaged.
     """
-    table = read_stretch(folder, starts, *stretch, whole=rules.packer.whole)
+    table = read_stretch(folder, starts, *stretch, whole=rules.packer.whole, skipped=skipped)
     return table, lay(sizes(table), rules, number)
 
 

@@ -35,7 +35,7 @@ from mixture.scores import perplexity
 from mixture.scores.contamination import Searched
 from mixture.scores.definitions import DEFINITIONS
 from mixture.scores.tables import ScoreTable
-from mixture.storage import Place, as_place, read_record, write_json
+from mixture.storage import Place, as_place, exists, read_record, write_json
 from mixture.tokens import rejects
 from mixture.tokens.inputs import Unit, content_hashes, reading
 from mixture.tokens.shares import pieces, read_reading, readers, unit_chunks, write_reading
@@ -85,7 +85,7 @@ class _Column:
     def share(self, unit: str, start: int, step: int) -> dict[str, Any] | None:
         """Return the record of a share, or None if it is not whole."""
         record = read_record(self.mark(unit, start, step), "chunks", "documents", "rejected", "samples")
-        return record if record and all(self.part(unit, n).exists() for n in record["chunks"]) else None
+        return record if record and all(exists(self.part(unit, n)) for n in record["chunks"]) else None
 
 
 def choose(recipe: Recipe, names: Sequence[str]) -> Recipe:
@@ -258,7 +258,7 @@ def score_chunks(
 
 
 def _store(columns: Sequence[_Column], unit: str, index: int, texts: Sequence[pa.LargeBinaryArray]) -> None:
-    lacking = [column for column in columns if not column.part(unit, index).exists()]
+    lacking = [column for column in columns if not exists(column.part(unit, index))]
     if not lacking:
         return
     documents = [piece for text in texts for piece in _documents(text)]

@@ -35,7 +35,7 @@ from mixture.recipe.sources import Score
 from mixture.scores.evaluation import find_evaluation, gather_evaluation, read_evaluation
 from mixture.scores.ngrams import I64, Finder, Shared, least_whole, shared
 from mixture.scores.tables import ScoreTable
-from mixture.storage import Place, as_place, read_record, write_json
+from mixture.storage import Place, as_place, exists, read_record, write_json
 from mixture.tokens.ingest import Store, StoredPart
 from mixture.tokens.store import open_part, read_parquet, write_parquet
 from mixture.workspace import Workspace
@@ -88,9 +88,9 @@ class _Target:
     def record(self) -> dict[str, Any] | None:
         """Return the record, or None if it is not whole."""
         record = read_record(self.mark, "documents", "contaminated")
-        if record is None or not self.scores.exists():
+        if record is None or not exists(self.scores):
             return None
-        return record if self.hits.exists() or not record["contaminated"] else None
+        return record if exists(self.hits) or not record["contaminated"] else None
 
 
 def gates(recipe: Recipe, against: Sequence[str] = (), ngram: int | None = None, text: str = "") -> tuple[Score, ...]:
@@ -152,7 +152,7 @@ def search(
         rule.contamination or (),
         rule.what() | about | {"files": files},
         folder / "evaluation.arrow",
-        tuple(target.hits for target in targets if target.hits.exists()),
+        tuple(target.hits for target in targets if exists(target.hits)),
         sum(part.record["documents"] for part in parts),
         labels,
     )

@@ -24,7 +24,7 @@ from mixture.patterns import expand
 from mixture.recipe import Recipe
 from mixture.recipe.sources import NGRAM, Score
 from mixture.scores.ngrams import I64, Wanted, gather, least_whole
-from mixture.storage import Place, as_place, file_digest, publish, read_record, write_json
+from mixture.storage import Place, as_place, exists, file_digest, publish, read_record, write_json
 from mixture.storage.tables import mapped
 from mixture.tokens.inputs import content_hashes
 from mixture.tokens.store import damaged
@@ -95,7 +95,7 @@ def gather_evaluation(
         StoreError: what was read of them is damaged.
     """
     target, mark = folder / "evaluation.arrow", folder / "evaluation.json"
-    record = read_record(mark, "hash", "files") if target.exists() else None
+    record = read_record(mark, "hash", "files") if exists(target) else None
     if record is None:
         progress.say(f"{evaluation.name}: reading {some(file.name for file in evaluation.files)}")
         record = _gather(evaluation, tokenizer, target)

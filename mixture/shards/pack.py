@@ -16,14 +16,18 @@ from mixture.pack.facts import Facts
 from mixture.plan.context import add
 from mixture.plan.given import label
 from mixture.plan.records import Plan
+from mixture.plan.stretch import crossed
 from mixture.plan.window import rules, windows
 from mixture.recipe import Recipe
-from mixture.shards.record import cells_of, record_path
+from mixture.shards.record import cells_of, record_path, rows_path, shard_name
 from mixture.shards.write import Geometry
-from mixture.storage import Place, as_place, each, read_json, read_record, size_of
-from mixture.tokens.ingest import Store
+from mixture.storage import Place, as_place, each, files_in, is_remote, read_record
+from mixture.tokens.ingest import Store, StoredPart
+from mixture.tokens.inputs import remember, remembered
 from mixture.workspace import Workspace
 
+#: Bytes of the store that a task holds to their hashes, about.
+_CHECK_BYTES = 1 << 30
 #: What the lock keeps of each shard's record.
 _KEPT = ("shard", "sequences", "tokens", "size", "hash")
 
@@ -57,11 +61,6 @@ def stream_key(lock: Lock, phase: int) -> str:
     return fingerprint([tokens, rules(lock, phase).to_json()])
 
 
-def shard_name(number: int, count: int) -> str:
-    """Return a shard's file name."""
-    return f"shard-{number:05d}-of-{count:05d}.arrow"
-
-
 def shards_folder(workspace: Workspace, lock: Lock, phase: int) -> Place:
     """Return where the shards of one phase lie."""
     return workspace.shards(label(lock.name, lock.phases[phase]["name"]), stream_key(lock, phase))
@@ -84,11 +83,11 @@ def pack(
     folders = tuple(shards_folder(workspace, plan.lock, n) for n in range(len(plan.phases)))
     tasks = [list(_tasks(recipe, store, plan, n, folder)) for n, folder in enumerate(folders)]
     every = [task for of_phase in tasks for task in of_phase]
-    whole = each(_is_whole, every, workspace.work)
-    missing = [task for task, is_whole in zip(every, whole, strict=True) if not is_whole]
+    records = {_target(task): record for of_phase in tasks for task, record in _whole(of_phase)}
+    missing = [task for task in every if _target(task) not in records]
     total = sum(task.weight for task in every)
     if missing:
-        _check_store(store, engine)
+        _check_store(store, workspace, engine)
     progress.start(
         "pack",
         f"{len(missing)} of {len(every)} shards not whole yet",
@@ -96,38 +95,72 @@ def pack(
         total,
         total - sum(task.weight for task in missing),
     )
-    for task, _ in engine.run(missing, "pack"):
+    for task, record in engine.run(missing, "pack"):
+        records[_target(task)] = record
         progress.advance(task.weight)
     progress.finish()
-    records = [each(_record_of, of_phase, workspace.work) for of_phase in tasks]
-    phases = [_completed(recipe, phase, found) for phase, found in zip(plan.lock.phases, records, strict=True)]
+    found = [[records[_target(task)] for task in of_phase] for of_phase in tasks]
+    phases = [_completed(recipe, *pair) for pair in zip(plan.lock.phases, found, strict=True)]
     lock = replace(plan.lock, phases=phases)
     if plan.lock.packed:
         _hold_to(plan.lock, lock, lock_path)
     else:
         lock.write(lock_path)
-    return Packed(folders, lock, tuple(as_place(task.arguments["target"]).name for task in missing))
+    return Packed(folders, lock, tuple(task.label for task in missing))
 
 
-def _record_of(task: Task) -> dict[str, Any]:
-    record: dict[str, Any] = read_json(record_path(as_place(task.arguments["target"])))
-    return record
+def _target(task: Task) -> str:
+    return str(task.arguments["target"])
 
 
-def _check_store(store: Store, engine: Engine) -> None:
-    """Hold each part that an earlier run wrote to its hash: what is packed wrong once would be wrong for ever."""
-    tasks = [
-        Task(
-            "mixture.tokens.store:check_parts",
-            {"parts": [[str(part.files.tokens), part.record["hash"]]]},
-            part.record["size"],
-            f"check {part.name}",
-        )
-        for part in store.parts
-        if not part.fresh
-    ]
-    for _ in engine.run(tasks, "pack"):
+def _whole(tasks: Sequence[Task]) -> Iterator[tuple[Task, dict[str, Any]]]:
+    """Yield the tasks of a phase whose shards are whole, with their records: one listing, then the records."""
+    folder = as_place(_target(tasks[0])).parent
+    sizes = files_in(folder)
+    there = [task for task in tasks if task.label in sizes]
+    read = functools.partial(_record_of, sizes)
+    for task, record in zip(there, each(read, there, folder), strict=True):
+        if record is not None:
+            yield task, record
+
+
+def _record_of(sizes: dict[str, int], task: Task) -> dict[str, Any] | None:
+    """Return the record of a task's shard; None if it is of another stream, or not all it speaks of is there."""
+    shard = as_place(_target(task))
+    record = read_record(record_path(shard), *_KEPT, "stream", "cells", "context", "packing", "rows")
+    if record is None or record["stream"] != task.arguments["stream"]:
+        return None
+    expected = {shard.name: record["size"], rows_path(shard).name: record["rows"][0]}
+    return record if all(sizes.get(name) == size for name, size in expected.items()) else None
+
+
+def _check_store(store: Store, workspace: Workspace, engine: Engine) -> None:
+    """Hold each part to its hash, once in each state of its file: what is packed wrong would be wrong for ever.
+
+    What lies in an object store is not read for that: the store itself checks its bytes.
+    """
+    if is_remote(store.folder):
+        return
+    paths = [part.files.tokens for part in store.parts]
+    seen = remembered(workspace, paths)
+    unknown = [part for part in store.parts if seen.get(part.files.tokens) != part.record["hash"] and not part.fresh]
+    for _ in engine.run(list(_checks(unknown)), "pack"):
         pass
+    remember(workspace, {part.files.tokens: part.record["hash"] for part in store.parts})
+
+
+def _checks(parts: Sequence[StoredPart]) -> Iterator[Task]:
+    """Yield the tasks that hold parts to their hashes, about a gigabyte each."""
+    group: list[StoredPart] = []
+    size = 0
+    for number, part in enumerate(parts):
+        group.append(part)
+        size += part.record["size"]
+        if size >= _CHECK_BYTES or number == len(parts) - 1:
+            named = [[str(one.files.tokens), one.record["hash"]] for one in group]
+            more = f" and {len(group) - 1:,} more" if len(group) > 1 else ""
+            yield Task("mixture.tokens.store:check_parts", {"parts": named}, size, f"check {group[0].name}{more}")
+            group, size = [], 0
 
 
 def _tasks(recipe: Recipe, store: Store, plan: Plan, phase: int, folder: Place) -> Iterator[Task]:
@@ -135,11 +168,12 @@ def _tasks(recipe: Recipe, store: Store, plan: Plan, phase: int, folder: Place) 
     fields, key = geometry(recipe, plan.lock, phase).to_json(), stream_key(plan.lock, phase)
     for number in range(cut.count):
         first, stop = cut.stretch(number)
+        slices = crossed(planned.starts, first, stop)
         target = folder / shard_name(number, cut.count)
         arguments = {
             "plan": str(planned.folder),
             "parts": str(planned.parts),
-            "starts": list(planned.starts),
+            "slices": [slices.start, list(planned.starts[slices.start : slices.stop + 1])],
             "window": [number, first, stop],
             "store": str(store.folder),
             "target": str(target),
@@ -147,14 +181,6 @@ def _tasks(recipe: Recipe, store: Store, plan: Plan, phase: int, folder: Place) 
             "stream": key,
         }
         yield Task("mixture.shards.write:write_shard", arguments, stop - first, target.name)
-
-
-def _is_whole(task: Task) -> bool:
-    shard = as_place(task.arguments["target"])
-    record = read_record(record_path(shard), *_KEPT, "stream", "cells", "context", "packing", "rows")
-    if record is None or record["stream"] != task.arguments["stream"]:
-        return False
-    return bool(size_of(shard) == record["size"])
 
 
 def _completed(recipe: Recipe, phase: dict[str, Any], records: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from mixture.errors import LockError, StoreError
 from mixture.lockfile import Lock
 from mixture.pack import Ints
 from mixture.shards.spans import tokens_of
-from mixture.storage import Place, explain, file_digest
+from mixture.storage import Place, explain, file_digest, size_of
 from mixture.storage.tables import mapped
 from mixture.tokens.store import Tokens
 
@@ -181,12 +181,9 @@ def check_shard(path: Place, facts: dict[str, Any]) -> None:
 
 
 def _check_size(path: Place, facts: dict[str, Any]) -> None:
-    try:
-        size = path.stat().st_size
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise StoreError(f"{path}: this shard is missing; run `mixture pack` to write it again") from error
-    except OSError as error:
-        raise StoreError(explain(error, path)) from error
+    size = size_of(path)
+    if size is None:
+        raise StoreError(f"{path}: this shard is missing; run `mixture pack` to write it again")
     if size != facts["size"]:
         raise StoreError(f"{path}: {size:,} bytes, the lock says {facts['size']:,}; {REMEDY}")
 

@@ -1,8 +1,11 @@
 """What a shard's record says of it: a hash of every row, and tokens by cell. Written by `write`, held to by `verify`.
 
-    shard-00000-of-00002.json   {…, "cells": {"books": [0, 512, 128]}, "rows": ["6b1f…", "03ae…"], "seal": "…"}
+    shard-00000-of-00002.rows.json   ["6b1f…", "03ae…"]
+    shard-00000-of-00002.json        {…, "cells": {"books": [0, 512, 128]}, "rows": [70, "a5c0…"], "seal": "…"}
 
-Rows have hashes of their own, so that damage is found by row and not only by file.
+Rows have hashes of their own, so that damage is found by row and not only by file. They lie in a file apart, whose size
+and hash the record says: a driver reads the records of all shards again and again, and nobody reads those hashes but
+who found damage.
 """
 
 from __future__ import annotations
@@ -22,9 +25,25 @@ from mixture.shards.spans import spans_of, tokens_of
 from mixture.storage import Place
 
 
+def shard_name(number: int, count: int) -> str:
+    """Return a shard's file name."""
+    return f"shard-{number:05d}-of-{count:05d}.arrow"
+
+
+def shard_number(name: str) -> tuple[int, int]:
+    """Return the number of a shard, and how many there are, by its file name."""
+    _, number, _, count = name.partition(".")[0].split("-")
+    return int(number), int(count)
+
+
 def record_path(shard: Place) -> Place:
     """Return where a shard's record lies."""
     return shard.with_suffix(".json")
+
+
+def rows_path(shard: Place) -> Place:
+    """Return where the hashes of a shard's rows lie."""
+    return shard.with_suffix(".rows.json")
 
 
 def hash_rows(batch: pa.RecordBatch) -> list[str]:

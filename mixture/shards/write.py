@@ -4,8 +4,8 @@ A shard holds one window of the stream, laid out. It is written in batches of se
 not grow with it. Parts are mapped, not read: the rows of a shard that lie in one part are one or a few contiguous
 ranges of it.
 
-Beside each shard lies a JSON record, written last: counts, what it holds of each cell, the hash of the file, and a hash
-of every row, so that damage is found by row and not only by file.
+Beside each shard lie a hash of every row, so that damage is found by row and not only by file, and a JSON record,
+written last: counts, what it holds of each cell, size and hash of both files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mixture.pack.layout import Layout, Rules
 from mixture.plan.context import as_rows, context_sums
 from mixture.plan.window import piece_facts, read_window
 from mixture.recipe import Buckets
-from mixture.shards.record import hash_rows, record_path, sum_cells
+from mixture.shards.record import hash_rows, record_path, rows_path, sum_cells
 from mixture.storage import as_place, publish, write_json
 from mixture.tokens.store import OpenPart, Tokens, fetch_rows, open_parts, part_names, part_path
 
@@ -128,7 +128,7 @@ class ShardRows:
 def write_shard(
     plan: str,
     parts: str,
-    starts: list[int],
+    slices: tuple[int, list[int]],
     window: tuple[int, int, int],
     store: str,
     target: str,
@@ -140,7 +140,7 @@ def write_shard(
     Args:
         plan: folder of the plan.
         parts: names of the parts that its rows number.
-        starts: where its slices begin in the stream.
+        slices: number of the first slice that the window crosses; where that and the next ones begin in the stream.
         window: its number, and the positions in the stream of its first token and past its last.
         store: folder of the token store.
         target: the shard's file.
@@ -149,7 +149,8 @@ def write_shard(
     """
     how = Geometry.from_json(geometry)
     number, first, stop = window
-    table, layout = read_window(as_place(plan), starts, (first, stop), how.rules, number)
+    skipped, starts = slices
+    table, layout = read_window(as_place(plan), starts, (first, stop), how.rules, number, skipped=skipped)
     rows, around = ShardRows.of(table), (len(how.prefix), len(how.suffix))
     names = part_names(as_place(parts))
     opened = open_parts([part_path(as_place(store), names[number]) for number in rows.parts])
@@ -170,10 +171,10 @@ def write_shard(
         "cells": _cells(rows, layout.packed, how),
         "context": _context(rows, layout.packed),
         "packing": piece_facts(table, layout.packed, around, how.length).to_json() | {"marks": len(layout.marks.start)},
-        "rows": row_hashes,
+        "rows": write_json(rows_path(path), row_hashes),
     }
     write_json(record_path(path), record)
-    return {name: value for name, value in record.items() if name != "rows"}
+    return record
 
 
 def _batches(rows: ShardRows, parts: list[OpenPart], layout: Layout, how: Geometry) -> Iterator[pa.RecordBatch]:

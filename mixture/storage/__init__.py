@@ -3,7 +3,7 @@
 places    as_place("s3://…"), stamps and listings      publish   written aside, published whole
 transfer  ranges in, files out, tried again      records   sealed JSON
 mirror    objects as files of this machine       hold      one run at a time
-faults    what storage refuses, in a sentence
+faults    what storage refuses, in a sentence      tries   how often, and for how long, a store is asked
 """
 
 from mixture.storage.faults import Place, explain, is_refusal, refusals
@@ -12,7 +12,9 @@ from mixture.storage.mirror import Mirror, local, mirror, need, prefetch
 from mixture.storage.places import (
     as_place,
     below,
+    check_bucket,
     each,
+    exists,
     files_in,
     in_order,
     is_folder,
@@ -41,7 +43,9 @@ __all__ = [
     "as_place",
     "at",
     "below",
+    "check_bucket",
     "each",
+    "exists",
     "explain",
     "file_digest",
     "files_in",

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -41,19 +42,23 @@ _REFUSALS = (
     ),
     (("QuotaExceeded", "quota"), "the quota is used up; free some space, or give another place"),
     (
-        ("AccessDenied", "Forbidden", "PermissionError", "403", "Access Denied"),
+        ("AccessDenied", "Forbidden", "PermissionError", "(403)", "Access Denied"),
         "access is denied; give credentials that may read, write and list there",
     ),
     (
         ("NoSuchBucket", "specified bucket", "ContainerNotFound", "bucket does not exist"),
         "there is no such bucket; make it, or check the name",
     ),
-    (("FileNotFoundError", "NoSuchKey", "404", "Not Found"), "there is no such object; check the name"),
+    (("IsADirectoryError",), "a prefix, where an object is wanted; name what is in it"),
+    (("FileNotFoundError", "NoSuchKey", "(404)", "Not Found"), "there is no such object; check the name"),
     (
         ("EndpointConnection", "ConnectTimeout", "ConnectionRefused", "Cannot connect", "Connect call failed"),
         "the store cannot be reached; check the network and the endpoint (as AWS_ENDPOINT_URL), then run again",
     ),
 )
+
+#: Paths and URLs in a message.
+_NAMES = re.compile(r"\S*/\S*")
 
 
 def explain(error: BaseException, path: Place) -> str:
@@ -84,7 +89,8 @@ def _refusal(error: BaseException) -> str:
     while seen is not None and seen not in chain:
         chain.append(seen)
         seen = seen.__cause__ or seen.__context__
-    told = " ".join(f"{type(one).__name__} {one}" for one in chain)
+    # An object's name says nothing of what is wrong with it, be it `quota/403.json`.
+    told = _NAMES.sub("", " ".join(f"{type(one).__name__} {one}" for one in chain))
     for words, meaning in _REFUSALS:
         if any(word in told for word in words):
             return meaning
@@ -92,7 +98,8 @@ def _refusal(error: BaseException) -> str:
 
 
 def _in_a_line(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(". ") or type(error).__name__
+    said = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return " ".join(said.split()).rstrip(". ") or type(error).__name__
 
 
 def is_refusal(error: BaseException) -> bool:

@@ -64,6 +64,14 @@ class Mirror:
         """Return what keeps other processes from fetching the same."""
         return filelock.FileLock(self.file.with_name("lock"))
 
+    def keep(self) -> bool:
+        """Say that it is used still, so that it does not make room for others; False if it was removed."""
+        try:
+            os.utime(self.file.parent)
+            return self.file.stat().st_ino == self._inode
+        except FileNotFoundError:
+            return False
+
     def look(self) -> None:
         """Read what is there by now.
 
@@ -72,7 +80,8 @@ class Mirror:
         """
         if not self.file.exists() or self.file.stat().st_ino != self._inode:
             raise StoreError(f"{self.file.parent}: this scratch folder was cleared while it was used; run again")
-        with contextlib.suppress(FileNotFoundError):
+        # A list that is none is as good as none: what it spoke of is fetched again.
+        with contextlib.suppress(FileNotFoundError, ValueError):
             listed = json.loads(self.file.with_name("have.json").read_text(encoding="ascii"))
             self.have = [(int(start), int(stop)) for start, stop in listed]
 
@@ -107,18 +116,19 @@ def mirror(path: UPath) -> Mirror:
     return Mirror(path, file, facts[0])
 
 
-def need(wanted: Iterable[tuple[Mirror, Stretches]]) -> int:
+def need(wanted: Iterable[tuple[Mirror, Stretches]], near: int = NEAR_BYTES) -> int:
     """Fetch stretches of objects that their mirrors lack, many at once; return the bytes that came.
 
     Args:
         wanted: mirrors, each with stretches [start, stop) of bytes.
+        near: stretches of a mirror that are nearer than so many bytes are fetched as one.
 
     Raises:
         StoreError: the store refuses, or the scratch folder's disk is full.
     """
     lacking = {}
     for one, stretches in wanted:
-        whole = merged(((max(start, 0), min(stop, one.size)) for start, stop in stretches), NEAR_BYTES)
+        whole = merged(((max(start, 0), min(stop, one.size)) for start, stop in stretches), near)
         if without(whole, one.have):
             lacking[str(one.path)] = one, whole
     # In one order everywhere, so that no two processes wait for each other.

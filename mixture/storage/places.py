@@ -20,16 +20,21 @@ from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from mixture.errors import StoreError
 from mixture.storage.faults import Place, refusals
+from mixture.storage.tries import CLIENT_TRIES, CONNECT_SECONDS, READ_SECONDS, tried
 
 if TYPE_CHECKING:
     from upath import UPath
 
 
-#: Clients of object stores: the package, and what each is told. Each tries a request that fails a few times.
+#: Clients of object stores: the package, and what each is told. Each tries what fails a few times; see `tries`.
 _CLIENTS: dict[str, tuple[str, str, dict[str, Any]]] = {}
 _S3 = {
     "use_listings_cache": False,
-    "config_kwargs": {"retries": {"mode": "standard", "max_attempts": 6}, "connect_timeout": 10, "read_timeout": 60},
+    "config_kwargs": {
+        "retries": {"mode": "standard", "total_max_attempts": CLIENT_TRIES},
+        "connect_timeout": CONNECT_SECONDS,
+        "read_timeout": READ_SECONDS,
+    },
 }
 for _name in ("s3", "s3a"):
     _CLIENTS[_name] = ("s3fs", "s3", _S3)
@@ -65,9 +70,12 @@ def as_place(place: str | os.PathLike[str] | UPath) -> Place:
     path: UPath = UPath(text, **options)
     try:
         with refusals(path):
-            path.fs  # noqa: B018 - imports the client
+            client = path.fs  # imports it
     except ImportError as error:
         raise StoreError(f"{text}: needs {package}; pip install 'mixture[{extra}]', on every node") from error
+    if extra == "s3":
+        # s3fs tries again what botocore, below it, tried often enough: minutes would become hours.
+        client.retries = 1
     return path
 
 
@@ -112,7 +120,8 @@ def read_bytes(path: Place) -> bytes:
     if isinstance(path, Path):
         return path.read_bytes()
     # s3fs would ask for the size first.
-    whole: bytes = path.fs.cat_file(path.path, **({"max_concurrency": 1} if path.protocol in ("s3", "s3a") else {}))
+    how = {"max_concurrency": 1} if path.protocol in ("s3", "s3a") else {}
+    whole: bytes = tried(lambda: path.fs.cat_file(path.path, **how))
     return whole
 
 
@@ -146,17 +155,22 @@ def size_of(path: Place) -> int | None:
 
 
 def files_in(folder: Place) -> dict[str, int]:
-    """Return the names and sizes of the files in a folder, in one listing; nothing where there is no folder."""
+    """Return the names and sizes of the files in a folder, in one listing; nothing where there is no folder.
+
+    Raises:
+        StoreError: the object store refuses.
+    """
     if isinstance(folder, Path):
         try:
             with os.scandir(str(folder)) as entries:
                 return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
         except (FileNotFoundError, NotADirectoryError):
             return {}
-    try:
-        found = folder.fs.ls(folder.path, detail=True)
-    except FileNotFoundError:
-        return {}
+    with refusals(folder):
+        try:
+            found = folder.fs.ls(folder.path, detail=True)
+        except FileNotFoundError:
+            return {}
     return {entry["name"].rpartition("/")[2]: entry["size"] for entry in found if entry["type"] == "file"}
 
 
@@ -181,10 +195,12 @@ def matches(folder: Place, pattern: str) -> list[Place]:
 
     Raises:
         OSError: the folder cannot be listed.
+        StoreError: the object store refuses.
     """
     if isinstance(folder, Path):
         return [path for path in folder.glob(pattern) if path.is_file()]
-    found = folder.fs.glob(f"{folder.path.rstrip('/')}/{pattern}", detail=True)
+    with refusals(folder):
+        found = folder.fs.glob(f"{folder.path.rstrip('/')}/{pattern}", detail=True)
     base = folder.path.rstrip("/")
     return [folder / name.removeprefix(base).lstrip("/") for name, facts in found.items() if facts["type"] == "file"]
 
@@ -199,6 +215,32 @@ def below(path: Place, folder: Place) -> str:
 def in_order(paths: Iterable[Place]) -> list[Place]:
     """Return places by their names."""
     return sorted(paths, key=str)
+
+
+def exists(path: Place) -> bool:
+    """Say whether there is such a file, object or folder.
+
+    Raises:
+        StoreError: it cannot be looked at.
+    """
+    with refusals(path):
+        return bool(path.exists())
+
+
+def check_bucket(folder: Place) -> None:
+    """Tell an object store's prefix without objects from one in a bucket that is not there.
+
+    Raises:
+        StoreError: there is no such bucket, or the store refuses.
+    """
+    if isinstance(folder, Path):
+        return
+    with refusals(folder):
+        try:
+            folder.fs.ls(folder.path)
+        except FileNotFoundError as error:
+            if "bucket" in str(error).replace(folder.path, ""):
+                raise
 
 
 def is_folder(path: Place) -> bool:

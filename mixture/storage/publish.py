@@ -8,7 +8,9 @@ upload is complete, or not at all.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -68,6 +70,12 @@ class HashingWriter:
         return str(self._state.hexdigest())
 
 
+@functools.cache
+def machine() -> str:
+    """Return 8 hex digits for this machine's name: half-written files say where their writer is to be found."""
+    return xxhash.xxh32_hexdigest(socket.gethostname().encode())
+
+
 @contextlib.contextmanager
 def publish(path: Place) -> Iterator[HashingWriter]:
     """Open `path` for writing aside; it appears under its name, whole, when the block ends well.
@@ -75,7 +83,7 @@ def publish(path: Place) -> Iterator[HashingWriter]:
     Raises:
         StoreError: the disk is full, or the folder cannot be written, or the object store refuses.
     """
-    unique = f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
+    unique = f".{path.name}.{machine()}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
     aside = path.with_name(unique) if isinstance(path, Path) else scratch() / unique
     try:
         aside.parent.mkdir(parents=True, exist_ok=True)

@@ -24,8 +24,10 @@ from mixture.storage.places import read_bytes
 from mixture.storage.publish import publish
 
 
-def write_json(path: Place, value: Any, *, name: str | None = None) -> None:
+def write_json(path: Place, value: Any, *, name: str | None = None) -> list[Any]:
     """Publish a sealed JSON record, keys in the order given, one field a line, ending in a newline.
+
+    Returns the file's size and hash, for a record that speaks of it.
 
     Args:
         path: the file.
@@ -37,6 +39,7 @@ def write_json(path: Place, value: Any, *, name: str | None = None) -> None:
     body = (text.removesuffix("\n}") if wrapped else "{").encode()
     with publish(path) as out:
         out.write(body + (b"," if wrapped else b"") + _seal_line(body, path.name if name is None else name))
+    return [out.size, out.digest]
 
 
 def read_json(path: Place, *, name: str | None = None) -> Any:

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,15 +20,13 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from mixture.errors import StoreError
-from mixture.storage.faults import Place, explain, is_refusal
+from mixture.storage.faults import Place, explain, is_refusal, refusals
+from mixture.storage.tries import Turns, is_final, tried
 
 if TYPE_CHECKING:
     from upath import UPath
 
 
-#: How often a request is made, and how long the first pause is, in seconds; each pause is twice the one before.
-TRIES = 6
-_PAUSE = 0.25
 #: The longest range of one request, and the most bytes that are asked for at once.
 REQUEST_BYTES = 8 << 20
 _AT_ONCE_BYTES = 128 << 20
@@ -59,7 +55,7 @@ def fetch(wanted: Sequence[Range]) -> Iterator[tuple[Range, bytes]]:
     """Read ranges of objects of one store, many at once; yield each as it was cut, with its bytes, in order.
 
     Raises:
-        StoreError: the store refuses, or did not give all bytes after `TRIES` tries.
+        StoreError: the store refuses, or did not give all bytes after some tries; see `tries`.
     """
     group: list[Range] = []
     held = 0
@@ -75,26 +71,25 @@ def fetch(wanted: Sequence[Range]) -> Iterator[tuple[Range, bytes]]:
 
 def _fetch_group(group: Sequence[Range]) -> list[bytes]:
     found: dict[int, bytes] = {}
-    for attempt in range(TRIES):
+    turns = Turns()
+    while True:
         left = [number for number in range(len(group)) if number not in found]
         failed: tuple[Range, BaseException] | None = None
         for number, answer in zip(left, _ask([group[number] for number in left]), strict=True):
-            request = group[number]
-            fault = _fault(request, answer)
+            fault = _fault(group[number], answer)
             if fault is None:
                 found[number] = answer
-            else:
-                failed = request, fault
-                if not is_refusal(fault):
-                    raise fault
-                if _is_final(fault):
-                    raise StoreError(explain(fault, request.path)) from fault
+                continue
+            if not is_refusal(fault):
+                raise fault
+            failed = group[number], fault
+            if is_final(fault):
+                break
         if failed is None:
             return [found[number] for number in range(len(group))]
-        if attempt < TRIES - 1:
-            _pause(attempt)
-    request, fault = failed or (group[0], OSError())
-    raise StoreError(f"{explain(fault, request.path)} (after {TRIES} tries)") from fault
+        request, fault = failed
+        if is_final(fault) or not turns.again():
+            raise StoreError(explain(fault, request.path)) from fault
 
 
 def _ask(group: Sequence[Range]) -> Sequence[Any]:
@@ -117,33 +112,14 @@ def _fault(request: Range, answer: Any) -> BaseException | None:
     return None if len(answer) == size else OSError(f"{len(answer):,} of {size:,} bytes came")
 
 
-def _is_final(fault: BaseException) -> bool:
-    """Say whether asking again cannot help."""
-    return isinstance(fault, FileNotFoundError | PermissionError) or "Credentials" in type(fault).__name__
-
-
-def _pause(attempt: int) -> None:
-    # Processes that failed together do not come back together.
-    time.sleep(_PAUSE * 2**attempt * (1 + os.getpid() % 16 / 16))
-
-
 def upload(file: Path, path: UPath) -> None:
     """Publish a file as an object: it appears whole, or not at all.
 
     Raises:
-        StoreError: the store refuses, or the upload failed `TRIES` times.
+        StoreError: the store refuses after some tries; see `tries`.
     """
-    for attempt in range(TRIES):
-        try:
-            path.fs.put_file(str(file), path.path, **_in_parts(path))
-        except Exception as error:
-            if not is_refusal(error):
-                raise
-            if _is_final(error) or attempt == TRIES - 1:
-                raise StoreError(explain(error, path)) from error
-            _pause(attempt)
-        else:
-            return
+    with refusals(path):
+        tried(lambda: path.fs.put_file(str(file), path.path, **_in_parts(path)))
 
 
 def _in_parts(path: UPath) -> dict[str, int]:
@@ -162,7 +138,7 @@ class Reader(io.RawIOBase):
     def __init__(self, path: UPath, size: int | None = None, block: int = REQUEST_BYTES) -> None:
         super().__init__()
         self._path = path
-        self._size = int(path.fs.info(path.path)["size"]) if size is None else size
+        self._size = _size(path) if size is None else size
         self._block = block
         self._at = 0
         self._last = -1
@@ -222,6 +198,17 @@ class Reader(io.RawIOBase):
         return b"".join(data for _, data in fetch([wanted]))
 
 
+def _size(path: UPath) -> int:
+    try:
+        return int(path.fs.info(path.path)["size"])
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        if not is_refusal(error):
+            raise
+        raise StoreError(explain(error, path)) from error
+
+
 def open_raw(path: Place) -> io.RawIOBase:
     """Open a file or an object for reading without a buffer of ours; close it; see `open_read`."""
     return path.open("rb", buffering=0) if isinstance(path, Path) else Reader(path)
@@ -232,6 +219,7 @@ def open_read(path: Place) -> io.BufferedReader:
 
     Raises:
         OSError: there is none, or it cannot be read.
+        StoreError: the object store refuses.
     """
     if isinstance(path, Path):
         return path.open("rb")
@@ -253,9 +241,14 @@ def file_digest(path: Place) -> str:
 
 
 def remove(path: Place) -> None:
-    """Remove a file or an object, if it is there."""
-    with contextlib.suppress(FileNotFoundError):
-        if isinstance(path, Path):
-            path.unlink()
-        else:
-            path.fs.rm_file(path.path)
+    """Remove a file or an object, if it is there.
+
+    Raises:
+        OSError: it cannot be removed.
+        StoreError: the object store refuses.
+    """
+    if isinstance(path, Path):
+        path.unlink(missing_ok=True)
+        return
+    with refusals(path), contextlib.suppress(FileNotFoundError):
+        path.fs.rm_file(path.path)

@@ -12,7 +12,7 @@ from typing import Any
 from mixture.errors import TokenizerError
 from mixture.hashing import fingerprint
 from mixture.recipe.sources import TokenizerSpec
-from mixture.storage import Place, as_place
+from mixture.storage import Place, as_place, exists
 from mixture.tokens.backends import MAX_VOCAB, Backend, Unsupported, read_vocabulary
 from mixture.tokens.seams import LINE, PREFIXED_WORD, WORD
 
@@ -127,7 +127,7 @@ def open_huggingface(spec: TokenizerSpec, data: Place) -> HuggingFace:
         path = path / "tokenizer.json" if path.is_dir() else path
         name = path.parent.name if path.name == "tokenizer.json" else path.stem
         config = path.with_name("tokenizer_config.json")
-        return _open(name, path, config if config.exists() else None)
+        return _open(name, path, config if exists(config) else None)
     name = spec.name or ""
     return _open(name, _download(spec, "tokenizer.json", required=True), _download(spec, "tokenizer_config.json"))
 

@@ -20,7 +20,7 @@ from mixture import schemas
 from mixture.corpus.documents import Chunk, InputFile
 from mixture.hashing import fingerprint, id_column, id_words
 from mixture.recipe.sources import TokenizerSpec
-from mixture.storage import Place, as_place, file_digest, write_json
+from mixture.storage import Place, as_place, exists, file_digest, size_of, write_json
 from mixture.tokens import rejects
 from mixture.tokens import tokenizer as tokenizers
 from mixture.tokens.join_rows import PLACE
@@ -75,10 +75,10 @@ def tokenize_chunks(  # noqa: PLR0913, PLR0917 - a task's whole world travels in
         record = read_record(part) or _store_chunks(part, chunks, where, inputs, tokenizer)
         if columns:
             beside = part.columns(columns)
-            if not beside.exists():
+            if not exists(beside):
                 files_of[beside.name] = write_parquet(beside, _align_columns(part, chunks, where, how.columns))
             else:
-                files_of[beside.name] = [beside.stat().st_size, file_digest(beside)]
+                files_of[beside.name] = [size_of(beside), file_digest(beside)]
         report["chunks"].append(index)
         report["rejected"] = rejects.total([report["rejected"], record["rejected"]])
         # Which row of the file a chunk begins with is known once all chunks before it are read.

@@ -6,7 +6,6 @@ whole when each of its tasks has left its mark. What decides how a unit is cut i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -16,16 +15,16 @@ import numpy as np
 from mixture.engine import Engine, Progress, Task
 from mixture.errors import EngineMismatchError, InputError, StoreError, some
 from mixture.recipe import Recipe
-from mixture.storage import Place, as_place, each, read_json, write_json
-from mixture.storage import read_record as read_json_record
+from mixture.storage import Place, each, exists, read_json, write_json
 from mixture.tokens import rejects
 from mixture.tokens import tokenizer as tokenizers
-from mixture.tokens.chunks import columns_key, done_mark, load_tokenizer
+from mixture.tokens.chunks import columns_key, load_tokenizer
 from mixture.tokens.inputs import Unit, find, reading
 from mixture.tokens.join import Joined, join
+from mixture.tokens.look import Look
 from mixture.tokens.separators import frame, knots
 from mixture.tokens.shares import readers, write_reading
-from mixture.tokens.store import PartFiles, read_record
+from mixture.tokens.store import PartFiles
 from mixture.workspace import Workspace
 
 
@@ -127,7 +126,7 @@ def tokenize(recipe: Recipe, workspace: Workspace, engine: Engine, progress: Pro
         tuple(join(recipe, source, units, workspace, engine, progress) for source in recipe.sources if source.join),
     )
     mismatch = workspace.store(tokenizer.fingerprint) / "mismatch.json"
-    if mismatch.exists() and tokenizer.engine != "reference":
+    if exists(mismatch) and tokenizer.engine != "reference":
         return _tokenize_with(recipe, workspace, engine, progress, found, "reference", str(read_mismatch(mismatch)))
     try:
         return _tokenize_with(recipe, workspace, engine, progress, found, "auto", tokenizer.notice)
@@ -166,7 +165,8 @@ def _tokenize_with(
     name = tokenizer.fingerprint + ("-reference" if choice == "reference" else "")
     folder = workspace.store(name)
     tasks = [task for unit in texts for task in _tasks(recipe, workspace, unit, folder, choice)]
-    done = each(_is_done, tasks, folder)
+    look = Look()
+    done = each(look.is_done, tasks, folder)
     missing = [task for task, is_done in zip(tasks, done, strict=True) if not is_done]
     made = tuple(dict.fromkeys(task.label for task in missing))
     total = sum(task.weight for task in tasks)
@@ -179,10 +179,11 @@ def _tokenize_with(
         if seen > recipe.max_bad_rows:
             raise InputError(rejects.too_many(seen, recipe.max_bad_rows, rejects.described(report["samples"])))
     progress.finish()
-    if missing or not (folder / "proof.json").exists():
+    if missing or not exists(folder / "proof.json"):
         write_json(folder / "proof.json", asdict(tokenizer.proof) | {"store": folder.name})
     fresh = {(task.arguments["folder"], task.arguments["start"]) for task in missing}
-    parts = tuple(part for unit in texts for part in _parts(unit, workspace, recipe, folder, fresh))
+    look.forget({task.arguments["folder"] for task in missing})
+    parts = tuple(part for unit in texts for part in _parts(unit, workspace, recipe, folder, fresh, look))
     _judge(recipe, found, parts)
     return Store(folder, tokenizer, found.units, texts, parts, found.joins, made, (notice,) if notice else ())
 
@@ -223,25 +224,13 @@ def _tasks(
         yield Task("mixture.tokens.chunks:tokenize_chunks", arguments, max(1, unit.size // count), label)
 
 
-def _is_done(task: Task) -> bool:
-    given = task.arguments
-    folder, columns = as_place(given["folder"]), columns_key(json.loads(given["reading"])["columns"])
-    marks = [
-        read_json_record(done_mark(folder, given["start"], given["step"], key), "unit", "chunks", "files")
-        for key in dict.fromkeys(["", columns])
-    ]
-    return all(
-        mark is not None and all(_is_whole(PartFiles(folder, index), columns) for index in mark["chunks"])
-        for mark in marks
-    )
-
-
-def _is_whole(part: PartFiles, columns: str) -> bool:
-    return read_record(part) is not None and (not columns or part.columns(columns).exists())
-
-
 def _parts(
-    unit: Unit, workspace: Workspace, recipe: Recipe, folder: Place, fresh: Collection[tuple[str, int]]
+    unit: Unit,
+    workspace: Workspace,
+    recipe: Recipe,
+    folder: Place,
+    fresh: Collection[tuple[str, int]],
+    look: Look,
 ) -> Iterator[StoredPart]:
     how = reading(recipe, unit.source, workspace)
     columns = columns_key(how.columns)
@@ -249,10 +238,10 @@ def _parts(
     count = 0
     steps = readers(unit, how)
     for start in range(steps):
-        mark = done_mark(folder / unit.key, start, steps, columns)
-        count += len((read_json_record(mark, "chunks") or {"chunks": ()})["chunks"])
+        mark = look.mark(folder / unit.key, start, steps, columns)
+        count += len((mark or {"chunks": ()})["chunks"])
     every = [PartFiles(folder / unit.key, index) for index in range(count)]
-    for index, (files, record) in enumerate(zip(every, each(read_record, every, folder), strict=True)):
+    for index, (files, record) in enumerate(zip(every, each(look.record, every, folder), strict=True)):
         if record is None:
             raise StoreError(f"{files.record}: this part's record is gone; remove {files.folder} and run again")
         is_fresh = (str(files.folder), index % steps) in fresh

@@ -1,6 +1,7 @@
 """Which files there are, and the content hash of each.
 
 A file is hashed once for each (path, size, time of change, inode), as git does; `verify` can be asked to hash again.
+The parts of the store are remembered in the same place, so that packing again does not read them all again.
 Small files are gathered into *units* that one task reads; where one unit ends and the next begins follows from the
 files' contents, so that a file added or changed disturbs only its own unit.
 """
@@ -210,6 +211,23 @@ def content_hashes(places: Sequence[Place], workspace: Workspace, engine: Engine
     if new:
         write_json(workspace.seen_inputs, seen)
     return {path: (stamp[0], seen[str(path)][-1]) for path, stamp in stamps.items()}
+
+
+def remembered(workspace: Workspace, paths: Sequence[Place]) -> dict[Place, str]:
+    """Return the content hash of those files that were hashed in the very state in which they are now."""
+    seen: dict[str, list[Any]] = read_record(workspace.seen_inputs) or {}
+    known = [path for path in paths if str(path) in seen]
+    stamps = zip(known, each(_stamp, known, workspace.work), strict=True)
+    return {path: seen[str(path)][-1] for path, stamp in stamps if seen[str(path)][:-1] == stamp}
+
+
+def remember(workspace: Workspace, digests: dict[Place, str]) -> None:
+    """Write down the content hash of files in the state in which they are now."""
+    seen: dict[str, list[Any]] = read_record(workspace.seen_inputs) or {}
+    stamps = each(_stamp, digests, workspace.work)
+    new = {str(path): [*stamp, digests[path]] for path, stamp in zip(digests, stamps, strict=True)}
+    if any(seen.get(name) != value for name, value in new.items()):
+        write_json(workspace.seen_inputs, seen | new)
 
 
 def _stamp(path: Place) -> list[Any]:

@@ -31,7 +31,7 @@ from mixture.errors import InputError
 from mixture.hashing import fingerprint
 from mixture.recipe import Recipe
 from mixture.recipe.sources import Join, Source
-from mixture.storage import as_place, read_record, remove_folder, size_of, write_json
+from mixture.storage import as_place, exists, read_record, remove_folder, size_of, write_json
 from mixture.tokens import join_rows, rejects
 from mixture.tokens.inputs import COMPRESSED, EXPANSION, Unit, reading
 from mixture.tokens.members import members_file, rows_file, write_rows
@@ -130,7 +130,7 @@ class _Stage:
         reports = [join_rows.bucket_file(self.folder, number).with_suffix(".json") for number in range(record["of"])]
         beside = [rows_file(self.folder)]
         beside += [members_file(self.folder / bucket["name"]) for bucket in record["buckets"]]
-        return record if all(path.exists() for path in [*reports, *beside]) else None
+        return record if all(exists(path) for path in [*reports, *beside]) else None
 
     def _is_there(self, bucket: dict[str, Any]) -> bool:
         path = self.folder / bucket["name"]
@@ -224,7 +224,7 @@ class _Stage:
         folder = as_place(given["folder"])
         mark = join_rows.mark(folder, given["unit"], given["start"], given["step"])
         record = read_record(mark, "unit", "rejected", "samples", "kinds", "staged")
-        whole = record and all((folder / s["name"]).exists() for s in record["staged"] if s["name"])
+        whole = record and all(exists(folder / s["name"]) for s in record["staged"] if s["name"])
         return record if whole else None
 
     def _join(self, weight: int) -> Iterator[Task]:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from mixture import schemas
 from mixture.corpus import documents, fields, verdict
 from mixture.errors import InputError, StoreError
-from mixture.storage import Place, as_place, publish, read_json, read_record, size_of, write_json
+from mixture.storage import Place, as_place, exists, publish, read_json, read_record, size_of, write_json
 from mixture.storage.tables import mapped
 from mixture.tokens import rejects
 from mixture.tokens.dependencies import dependency_order
@@ -92,7 +92,7 @@ def join_bucket(
     path = bucket_file(as_place(folder), bucket)
     aside = path.with_suffix(".json")
     record = read_record(aside, "name", "rows", "documents", "rejected", "samples", "files", "size", "hash", "members")
-    listed = record is not None and (not record["members"] or members_file(path).exists())
+    listed = record is not None and (not record["members"] or exists(members_file(path)))
     if record is not None and listed and (size_of(path) or 0) == record["size"]:
         return record
     held = _load(as_place(folder) / "staged", bucket, len(separator.encode()), len(columns))

@@ -16,7 +16,7 @@ from typing import Any
 
 from mixture.errors import InputError, StoreError, TraceError, nearest
 from mixture.lockfile import Lock
-from mixture.storage import Place
+from mixture.storage import Place, exists
 from mixture.tokens.store import Tokens
 from mixture.trace.copies import copies
 from mixture.trace.documents import Document, Documents, Read
@@ -70,7 +70,7 @@ class Trace:
             StoreError: it is not in the work directory.
         """
         folder = self.workspace.index(self.lock.work.get("index", ""))
-        if not (folder / "index.json").exists():
+        if not exists(folder / "index.json"):
             # The plan may have been made again over an index of another name: input files were renamed, say.
             with contextlib.suppress(StoreError):
                 folder = self.workspace.index(self.streams[0].plan.record.get("index", folder.name))

@@ -26,7 +26,7 @@ from mixture.plan.stretch import slice_file
 from mixture.related.relate import block_file
 from mixture.shards.read import OpenShard
 from mixture.shards.spans import spans_of
-from mixture.storage import Place
+from mixture.storage import Place, exists
 from mixture.storage.tables import open_parquet
 from mixture.tokens.store import damaged, read_between
 from mixture.trace.documents import Document
@@ -145,7 +145,7 @@ def _word(stream: Stream, runs: dict[str, Any] | None, row: Document) -> int | N
     blocks = runs["blocks"][row.domain]
     folder = stream.workspace.related(runs["folder"])
     path = block_file(folder, domains.index(row.domain), hi * blocks >> 64)
-    if not path.exists():
+    if not exists(path):
         return None
     table = read_between(path, row.doc_id, row.doc_id, ["doc_id", "related", "before"])
     table = table.take(schemas.column(rows_of(table, row.doc_id)[:1]))

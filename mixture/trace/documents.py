@@ -19,7 +19,7 @@ from mixture import schemas
 from mixture.errors import StoreError, TraceError, nearest
 from mixture.hashing import U64, id_words
 from mixture.lockfile import Lock
-from mixture.storage import Place, read_record
+from mixture.storage import Place, exists, read_record
 from mixture.storage.tables import open_parquet
 from mixture.tokens.members import document_of
 from mixture.tokens.store import damaged, groups_between, part_names, part_path, read_between, read_parquet
@@ -261,7 +261,7 @@ class Documents:
     def part_documents(self, part: int) -> pa.Table:
         """Return a part's own table of documents, `schemas.PART_DOCUMENTS` without lengths."""
         path = part_path(self.store, self.parts[part]).with_suffix(".documents.parquet")
-        if not self.store.exists():
+        if not exists(self.store):
             raise StoreError(
                 f"{self.store}: the store is not here; run `mixture tokenize` of the recipe to make it again"
             )

@@ -9,6 +9,7 @@ import numpy as np
 from mixture.hashing import draw, fraction
 from mixture.index.aligned import Aligned
 from mixture.plan.given import Given
+from mixture.storage import exists
 from mixture.trace.documents import Document, Documents
 
 
@@ -28,7 +29,7 @@ def fate(documents: Documents, row: Document) -> str:
     if draw(0, "holdout", hi, lo)[0] < np.uint64(fraction(share)) and share:
         return f"held out: no plan draws it (holdout: {share:g})"
     weights = documents.folder / f"{lock.work.get('weights', '')}.arrow"
-    if (content.get("where") or content.get("weight")) and weights.exists():
+    if (content.get("where") or content.get("weight")) and exists(weights):
         weight = Aligned(weights).between(row.place, row.place + 1)[0]
         if weight == 0:
             rule = "where" if content.get("where") else "weight"

@@ -30,7 +30,7 @@ from mixture.plan.stretch import read_stretch, sizes
 from mixture.plan.window import read_window, windows
 from mixture.shards.pack import shards_folder
 from mixture.shards.read import REMEDY, Shards
-from mixture.storage import Place, read_record
+from mixture.storage import Place, exists, read_record
 from mixture.tokens.store import Tokens
 from mixture.workspace import Workspace
 
@@ -210,7 +210,7 @@ class Stream:
 
     def has_shard(self, number: int) -> bool:
         """Say whether a shard is there."""
-        return self.shards is not None and self.shards.path(number).exists()
+        return self.shards is not None and exists(self.shards.path(number))
 
     def tokens(self, sequence: int) -> Tokens | None:
         """Return the tokens of a sequence, shape (length,); None if its shard is not there."""

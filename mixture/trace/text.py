@@ -24,7 +24,7 @@ from mixture.errors import TokenizerError, TraceError, VerifyError
 from mixture.hashing import document_ids
 from mixture.patterns import locate
 from mixture.recipe.sources import TokenizerSpec
-from mixture.storage import Place, as_place
+from mixture.storage import Place, as_place, exists, size_of
 from mixture.tokens import tokenizer as tokenizers
 from mixture.tokens.join_rows import TEXT
 from mixture.tokens.members import members_of
@@ -70,7 +70,7 @@ class Texts:
         vocabulary = self._documents.how["tokenizer"].get("path")
         if not self._is_there(row):
             return row.input_file
-        return vocabulary if vocabulary and not locate(vocabulary, self._data).exists() else ""
+        return vocabulary if vocabulary and not exists(locate(vocabulary, self._data)) else ""
 
     def _is_there(self, row: Document) -> bool:
         """Say whether what a document is read from is there."""
@@ -78,7 +78,7 @@ class Texts:
         if dict(source["reading"]["options"]).get("hub"):
             return True
         path = self._joined(row) if source["join"] else self._path(row.source, row.input_file)
-        return path is not None and path.exists()
+        return path is not None and exists(path)
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 - as long as one question
     def text(self, row: Document) -> bytes:
@@ -117,8 +117,7 @@ class Texts:
     def _chunks(self, source: str, name: str, start: int) -> Iterator[Chunk]:
         form, how = self._reading(source)
         path = self._path(source, name)
-        size = path.stat().st_size if path.is_file() else 0
-        return corpus.read(form, InputFile(name, path, size, ""), how, start)
+        return corpus.read(form, InputFile(name, path, size_of(path) or 0, ""), how, start)
 
     def _row(self, source: str, name: str, start: int, row: int) -> bytes | None:
         """Return the text in a row, counted from the beginning of a chunk; None if there is none."""
@@ -132,7 +131,7 @@ class Texts:
 
     def why_rejected(self, source: str, file: str, row: int) -> str:
         """Return why a row of a file became no document, as far as the file still tells."""
-        if not self._path(source, file).exists():
+        if not exists(self._path(source, file)):
             return ""
         stretches = [s for s in self._documents.stretches(file) if s["source"] == source]
         here = next((s for s in stretches if s["first_row"] <= row < s["first_row"] + s["rows"]), None)
@@ -185,7 +184,7 @@ class Texts:
         Raises:
             TraceError: the file has changed.
         """
-        if not self._path(row.source, member.file).exists():
+        if not exists(self._path(row.source, member.file)):
             return
         starts = self._documents.chunks(row.source, member.file)
         chunk = bisect.bisect_right(starts, member.row) - 1

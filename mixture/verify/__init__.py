@@ -19,7 +19,7 @@ from mixture.errors import VerifyError
 from mixture.lockfile import Lock
 from mixture.recipe import Recipe
 from mixture.shards.pack import geometry, shards_folder, stream_key
-from mixture.storage import Place, as_place, matches
+from mixture.storage import Place, as_place, exists, matches
 from mixture.verify import work
 from mixture.verify.files import FileFact, pick, tasks
 from mixture.verify.findings import Finding, Verified
@@ -179,7 +179,7 @@ class _Verification:
         if not self._checks.inputs:
             return Inputs(0, 0, (), ())
         table = self._workspace.index(self._lock.work.get("index", "")) / "index.parquet"
-        sound = table.exists() and str(table) not in {finding.file for finding in in_work}
+        sound = exists(table) and str(table) not in {finding.file for finding in in_work}
         place = table if sound else None
         return check_inputs(self._recipe, self._lock, self._workspace, engine, progress, place)
 

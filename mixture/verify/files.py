@@ -18,7 +18,7 @@ import xxhash
 from mixture.engine import Task
 from mixture.errors import StoreError
 from mixture.hashing import draw
-from mixture.storage import Place, as_place, explain, file_digest, read_json
+from mixture.storage import Place, as_place, exists, explain, file_digest, read_json, size_of
 from mixture.verify.findings import Finding, Kind, missing
 
 _TASK_BYTES = 256 << 20
@@ -58,11 +58,13 @@ def check_files(files: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
 
 def _check(kind: Kind, path: Place, size: int, digest: str) -> Finding | None:
     try:
-        actual = path.stat().st_size
+        actual = size_of(path)
+        if actual is None:
+            return missing(kind, path)
         if actual == size and file_digest(path) == digest:
             return None
-    except (FileNotFoundError, NotADirectoryError):
-        return missing(kind, path)
+    except StoreError as error:
+        return Finding(kind, str(error), str(path))
     except OSError as error:
         return Finding(kind, explain(error, path), str(path))
     if actual != size:
@@ -102,11 +104,11 @@ class Records:
         """Return what a record holds; None, and a finding, if it is missing or its seal does not fit."""
         try:
             value = read(path)
-            if value is None and not path.exists():
+            if value is None and not exists(path):
                 self.findings.append(missing(self.kind, path))
             else:
                 self.read += 1
-                self.bytes += path.stat().st_size
+                self.bytes += size_of(path) or 0
         except StoreError as error:
             self.blame(path, str(error))
             return None

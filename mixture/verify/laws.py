@@ -21,7 +21,7 @@ from mixture.lockfile import Lock
 from mixture.plan.cells import Grid
 from mixture.recipe import Buckets, Recipe
 from mixture.shards.read import map_shard
-from mixture.shards.record import cells_of
+from mixture.shards.record import cells_of, shard_name, shard_number
 from mixture.shards.spans import spans_of
 from mixture.storage import Place, as_place
 from mixture.verify.findings import Finding
@@ -74,9 +74,11 @@ def copies_tasks(recipe: Recipe, lock: Lock, shards: Sequence[Place]) -> Iterato
         for cell in phase["cells"]:
             name = (cell["domain"], cell["bucket"])
             caps[name] = max(caps.get(name, 0), cell["cap"])
+    # A name for each shard in each task would be most of what tasks carry.
+    runs = list(_runs(shards))
     for part in range(parts):
         arguments = {
-            "shards": [str(path) for path in shards],
+            "shards": runs,
             "part": [part, parts],
             "buckets": {"default": list(recipe.buckets.default), "domains": dict(recipe.buckets.domains)},
             # Equal texts that a recipe keeps share the numbers of their copies: caps do not speak of those.
@@ -85,13 +87,29 @@ def copies_tasks(recipe: Recipe, lock: Lock, shards: Sequence[Place]) -> Iterato
         yield Task("mixture.verify.laws:check_copies", arguments, 1, f"copies {part + 1} of {parts}")
 
 
+def _runs(shards: Sequence[Place]) -> Iterator[tuple[str, int, int, int]]:
+    """Yield shards as runs of numbers: folder, how many it has, number of the first, past the last."""
+    run: tuple[str, int, int, int] | None = None
+    for path in shards:
+        folder, (number, count) = str(path.parent), shard_number(path.name)
+        if run and run[:2] == (folder, count) and run[3] == number:
+            run = (*run[:3], number + 1)
+        else:
+            yield from [run] if run else []
+            run = (folder, count, number, number + 1)
+    yield from [run] if run else []
+
+
 def check_copies(
-    shards: Sequence[str], part: tuple[int, int], buckets: dict[str, Any], caps: Sequence[tuple[str, str, int]]
+    shards: Sequence[tuple[str, int, int, int]],
+    part: tuple[int, int],
+    buckets: dict[str, Any],
+    caps: Sequence[tuple[str, str, int]],
 ) -> dict[str, Any]:
     """Task: check the caps and double tokens of the documents of one range of ids.
 
     Args:
-        shards: files.
+        shards: files, as runs: folder, how many shards it has, number of the first, past the last.
         part: which of how many equal ranges.
         buckets: edges, as in a recipe.
         caps: domain, bucket, most copies; empty where none holds.
@@ -99,7 +117,8 @@ def check_copies(
     Returns:
         `documents`: how many there are; `most`: appearances of one; `findings`.
     """
-    spans = pl.concat([_spans(as_place(shard), *part) for shard in shards])
+    paths = [as_place(folder) / shard_name(n, count) for folder, count, *run in shards for n in range(*run)]
+    spans = pl.concat([_spans(path, *part) for path in paths])
     if not len(spans):
         return {"documents": 0, "most": 0, "findings": []}
     findings = list(_twice(spans))

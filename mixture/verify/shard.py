@@ -22,10 +22,10 @@ from mixture import schemas
 from mixture.errors import StoreError
 from mixture.recipe import bucket_names
 from mixture.shards.read import REMEDY
-from mixture.shards.record import hash_rows, record_path, sum_cells
+from mixture.shards.record import hash_rows, record_path, rows_path, sum_cells
 from mixture.shards.spans import Spans, spans_of
 from mixture.shards.write import Geometry
-from mixture.storage import Place, as_place, explain, file_digest, read_record
+from mixture.storage import Place, as_place, explain, file_digest, read_json, read_record
 from mixture.storage.tables import mapped
 from mixture.verify.findings import Finding, missing
 
@@ -83,7 +83,18 @@ def _record(
         if record[name] != wanted:
             why = f"its {name} is {record[name]!r}, the lock says {wanted!r}"
             return [Finding("shard", f"{path}: {why}; {REMEDY}", str(path))], ()
-    return [], record["rows"]
+    return _hashes(rows_path(shard), record["rows"])
+
+
+def _hashes(path: Place, written: Sequence[Any]) -> tuple[list[Finding], Sequence[str]]:
+    """Read the hash of each row, if the file of them is the one that the record speaks of."""
+    try:
+        found = read_json(path)
+        if found is not None and file_digest(path) != written[1]:
+            raise StoreError(f"{path}: it is not the one that the record beside it names; {REMEDY}")
+    except StoreError as error:
+        return [Finding("shard", str(error), str(path))], ()
+    return ([missing("shard", path)], ()) if found is None else ([], found)
 
 
 class _Rows:

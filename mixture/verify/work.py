@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from mixture.hashing import fingerprint
 from mixture.lockfile import Lock
 from mixture.related.block import record_path
-from mixture.storage import Place, files_in, in_order, is_folder, matches
+from mixture.storage import Place, exists, files_in, in_order, is_folder, matches
 from mixture.tokens.chunks import done_mark
 from mixture.tokens.ingest import read_mismatch
 from mixture.tokens.join_rows import bucket_file
@@ -195,6 +195,6 @@ def joined(folder: Place) -> Room:
 def _inputs(path: Place) -> Room:
     """Read what is remembered of input files; without it they are hashed again."""
     records = Records("store")
-    if path.exists():
+    if exists(path):
         records.mapping(path)
     return Room().close(records)

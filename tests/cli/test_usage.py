@@ -20,6 +20,8 @@ COMMANDS = [
     *("run", "tokenize", "bucket", "score", "decontaminate", "plan", "pack", "verify", "report"),
     *("trace", "export", "reproduce", "diff", "init"),
 ]
+#: These speak to Slurm: tests/cluster.
+OF_JOBS = {"status", "cancel"}
 HEAVY = ("pyarrow", "numpy", "polars", "duckdb", "datasets", "torch", "pydantic", "rich.progress", "tiktoken")
 
 
@@ -45,7 +47,7 @@ def _for(command: str, new: str) -> tuple[str, ...]:
 
 
 def test_all_commands_of_the_program_are_known_here() -> None:
-    assert {command.name for command in app.registered_commands} == set(COMMANDS)
+    assert {command.name for command in app.registered_commands} == {*COMMANDS, *OF_JOBS}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

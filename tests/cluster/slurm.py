@@ -232,13 +232,15 @@ class Slurm:
                 process.kill()
 
     def _of_node(self, name: str, pid: int) -> list[psutil.Process]:
-        found = [psutil.Process(pid)]
-        for process in psutil.process_iter(["environ", "cmdline"]):
-            env, line = process.info["environ"] or {}, " ".join(process.info["cmdline"] or ())
-            mine = env.get("SLURM_CONF") == str(self.root / "slurm.conf")
-            if mine and (env.get("SLURMD_NODENAME") == name or ("slurmstepd" in line and f"-{name}" in line)):
-                found.append(process)
-        return found
+        """List a node's daemon, then those that watch its jobs, so that nobody is left to report; then the jobs."""
+        watching, jobs = {}, []
+        for process in psutil.process_iter(["environ"]):
+            env = process.info["environ"] or {}
+            if env.get("SLURM_CONF") == str(self.root / "slurm.conf") and env.get("SLURMD_NODENAME") == name:
+                jobs.append(process)
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    watching |= {parent.pid: parent for parent in process.parents() if "slurmstepd" in parent.name()}
+        return [psutil.Process(pid), *watching.values(), *jobs]
 
     @staticmethod
     def until(condition: object, otherwise: str, seconds: float = 60.0) -> None:
@@ -258,7 +260,10 @@ class Slurm:
             with contextlib.suppress(OSError, ValueError, psutil.Error):
                 process = psutil.Process(int((self.run / f"{name}.pid").read_text()))
                 process.kill()
-                process.wait(20)
+                # Where nobody reaps orphans, what has ended stays as a zombie.
+                self.until(
+                    lambda process=process: process.status() == psutil.STATUS_ZOMBIE, "a daemon does not end", 20
+                )
         if self._server is not None:
             self._server.kill()
             self._server.wait(20)

@@ -168,7 +168,8 @@ def test_shards_elsewhere_need_no_records_but_all_or_none(build: Build, tmp_path
             (tmp_path / folder.name).mkdir(exist_ok=True)
             (tmp_path / folder.name / path.name).write_bytes(path.read_bytes())
     assert build.check(shards=tmp_path).whole
-    record = next((build.root / "work/shards").rglob("shard-00000-of-00004.json"))
-    (tmp_path / record.parent.name / record.name).write_bytes(record.read_bytes())
+    for name in ("shard-00000-of-00004.json", "shard-00000-of-00004.rows.json"):
+        record = next((build.root / "work/shards").rglob(name))
+        (tmp_path / record.parent.name / record.name).write_bytes(record.read_bytes())
     found = build.check(shards=tmp_path).findings
     assert [Path(finding.file).name for finding in found] == [f"shard-0000{n}-of-00004.json" for n in (1, 2, 3)]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from mixture import lockfile
-from mixture.errors import LockError
-from mixture.storage import read_json, unsealed
+from mixture.engine import Task
+from mixture.errors import LockError, StoreError
+from mixture.storage import read_json, unsealed, write_json
 from tests.verify.conftest import Build
 
 DAMAGES = 1_200
@@ -123,8 +125,7 @@ def test_every_single_flipped_bit_of_the_records_is_refused(build: Build, room: 
 
 def test_a_flipped_bit_in_a_token_is_named_with_its_row_and_cell(build: Build) -> None:
     shard = next(path for path in build.files if path.name == "shard-00002-of-00006.arrow")
-    record = read_json(shard.with_suffix(".json"))
-    assert len(record["rows"]) > 1
+    assert len(read_json(shard.with_suffix(".rows.json"))) > 1
     content = bytearray(shard.read_bytes())
     # The middle of the file lies in the tokens, which take most of it; an even byte is the low one of an id.
     content[len(content) // 4 * 2] ^= 1
@@ -169,3 +170,41 @@ def test_whatever_is_removed_the_next_run_makes_again_and_all_is_whole(build: Bu
         assert found.whole, (path, found.to_json())
         assert [shard["hash"] for shard in packed.lock.shards] == hashes
         assert path.exists() or path.name == "inputs.json", path
+
+
+def test_hashes_of_rows_that_are_another_shard_s_are_found_by_the_record_beside_them(build: Build) -> None:
+    first, second = sorted((build.root / "work/shards").iterdir())
+    # The seal knows the name alone, which is the same in both folders where both have as many shards.
+    path = next(first.glob("shard-00000-*.rows.json"))
+    theirs = next(second.glob("shard-00000-*.rows.json"))
+    write_json(path, read_json(theirs))
+    (finding,) = build.check().findings
+    assert finding.file == str(path)
+    assert "it is not the one that the record beside it names" in finding.message
+
+
+def test_packing_again_reads_no_part_of_the_store_that_was_read_in_this_state(build: Build) -> None:
+    job, asked = build.job, []
+    real = job.engine.run
+    shard = next(path for path in build.files if path.name == "shard-00000-of-00006.arrow")
+    store = job.tokenize()
+    plan = job.plan(store, job.bucket(store))
+
+    class Noting:
+        def run(self, tasks: Sequence[Task], stage: str) -> Iterator[tuple[Task, object]]:
+            asked.extend(task.function.partition(":")[2] for task in tasks)
+            return real(tasks, stage)
+
+    noting = dataclasses.replace(job, engine=Noting())
+    for expected in (["check_parts", "write_shard"], ["write_shard"]):
+        (build.root / "work/inputs.json").unlink() if "check_parts" in expected else None
+        shard.unlink()
+        noting.pack(store, plan)
+        assert asked == expected
+        asked.clear()
+    part = store.parts[0].files.tokens
+    part.write_bytes(part.read_bytes()[:-1] + b"\xff")
+    shard.unlink()
+    with pytest.raises(StoreError, match=re.escape(f"{part}: missing or damaged (hash")):
+        noting.pack(store, plan)
+    assert asked == ["check_parts"]

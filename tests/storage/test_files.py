@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import xxhash
 from mixture.errors import BusyError, InputError, StoreError
 from mixture.patterns import expand
 from mixture.storage import only_run, publish, read_json, write_json
+from mixture.storage.publish import machine
 
 
 def _names(tmp_path: Path, *patterns: str, exclude: tuple[str, ...] = ()) -> list[str]:
@@ -106,3 +109,17 @@ def test_a_second_run_is_told_who_is_at_work_and_scraps_are_swept(tmp_path: Path
             pass
     with only_run(tmp_path):
         pass
+
+
+def test_what_a_living_process_or_another_machine_writes_is_left_alone(tmp_path: Path) -> None:
+    here, dead = machine(), subprocess.Popen(["true"])
+    dead.wait()
+    mine, killed, elsewhere, forgotten = (
+        tmp_path / f".part.arrow.{where}.{pid}-ab.tmp"
+        for where, pid in ((here, os.getpid()), (here, dead.pid), ("0" * 8, dead.pid), ("1" * 8, dead.pid))
+    )
+    for path in (mine, killed, elsewhere, forgotten):
+        path.touch()
+    os.utime(forgotten, (0, 0))
+    with only_run(tmp_path):
+        assert set(tmp_path.glob("*.tmp")) == {mine, elsewhere}
