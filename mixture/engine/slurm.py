@@ -5,7 +5,7 @@
                         ◀─  results/00012-0003.json    records, yielded as they come
 
 A driver holds nothing that is not on storage. One that dies leaves its jobs running; the next one finds its batches,
-takes over what is done or alive and hands over the rest. An element that left the queue without its results is handed
+takes over what is alive and hands over the rest. An element that left the queue without its results is handed
 over again: for ever while it gets on, else as often as the profile's `retries`.
 """
 
@@ -64,7 +64,7 @@ class Slurm:
             live = sum(part.live_elements for part in parts)
             self.say(
                 f"{live} jobs stay in Slurm's queue: `mixture status` shows them, `mixture cancel` ends them, and the "
-                "same command takes their results"
+                "same command goes on with them"
             )
 
     def run(self, tasks: Sequence[Task], stage: str) -> Iterator[tuple[Task, Any]]:

@@ -1,10 +1,14 @@
 """What a new driver takes over from those before it.
 
 A stage that died half-way asks for fewer tasks, cut together in another way, so batches are not compared: tasks are.
-What an earlier batch has done, or has alive in the queue, is taken from it; what it has not goes into a new batch.
+What an earlier batch has alive in the queue is taken over; everything else that is wanted goes into a new batch.
 
-    wanted a b c d      an open batch: a done, b running, c neither, x running
-    ─▶ taken over: a, b        new batch: c, d        x goes on beside b if they share a job, else it is cancelled
+    wanted b c d        an open batch: a done, b running, c lost, x running
+    ─▶ taken over: b           new batch: c, d        x goes on beside b if they share a job, else it is cancelled
+
+A record from before is not believed: what the stage keeps it does not ask for again, so what it asks for is not there
+any more, or was only there for the driver that died. For the same reason nothing of `plan` is taken over: its tasks
+write for one another, and a new driver begins by sweeping that away.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
 def adopt(
     engine: Slurm, earlier: Sequence[Batch], tasks: Sequence[Task], queue: Sequence[Queued]
 ) -> tuple[list[Part], list[Task]]:
-    """Take over what earlier batches have done or have alive; return that, and the tasks that nobody has.
+    """Take over what earlier batches have alive; return that, and the tasks that nobody has.
 
     Args:
         engine: whose parts they become.
@@ -37,17 +41,17 @@ def adopt(
         wanted.setdefault(key(task), []).append(task)
     parts = []
     for batch in earlier:
-        if batch.closed():
-            continue
         live = set(alive(batch, queue))
-        # What was checked before says nothing of what is there now, unless the check is still under way.
-        fresh = batch.stage != "verify" or bool(live)
+        if not live or batch.stage == "plan" or batch.closed():
+            continue
         taken: dict[int, dict[int, list[Task]]] = {}
-        counts = batch.listed().counts if fresh else {}
-        for element, theirs in batch.every_task() if live or counts else ():
+        counts = batch.listed().counts
+        for element, theirs in batch.every_task():
+            if element not in live:
+                continue
             done = batch.results_of(element, max(counts[element])) if element in counts else {}
             for number, task in theirs.items():
-                if (number in done or element in live) and (mine := wanted.pop(key(task), None)):
+                if number not in done and (mine := wanted.pop(key(task), None)):
                     taken.setdefault(element, {})[number] = mine
         if taken:
             parts.append(Part(engine, batch, taken, handed=live))

@@ -21,7 +21,7 @@ from mixture.plan.window import rules, windows
 from mixture.recipe import Recipe
 from mixture.shards.record import cells_of, record_path, rows_path, shard_name
 from mixture.shards.write import Geometry
-from mixture.storage import Place, as_place, each, files_in, is_remote, read_record
+from mixture.storage import Place, as_place, each, files_in, is_remote, read_record, size_of
 from mixture.tokens.ingest import Store, StoredPart
 from mixture.tokens.inputs import remember, remembered
 from mixture.workspace import Workspace
@@ -96,6 +96,9 @@ def pack(
         total - sum(task.weight for task in missing),
     )
     for task, record in engine.run(missing, "pack"):
+        # A cluster may know of a task's end from a run whose shards were removed since.
+        if size_of(as_place(_target(task))) != record["size"]:
+            raise StoreError(f"{_target(task)}: written, but it is not there any more; run the same command again")
         records[_target(task)] = record
         progress.advance(task.weight)
     progress.finish()

@@ -168,13 +168,13 @@ def test_a_driver_may_be_killed_and_the_next_one_takes_over_what_runs(slurm: Slu
     first.kill()
     first.wait()
     said: list[str] = []
-    # The next one wants one more, and one not any more: its job goes.
+    # The next one wants one more, and one not any more: its job goes. A record from before is not believed.
     tasks = [*driver.tasks(calls)[:3], *driver.tasks([("square", {"number": 6})])]
     running = run_on_slurm(profile, tmp_path / "w", tasks, said=said)
     assert {record for _, record in (next(running), next(running))} == {25, 36}
     flag.touch()
     assert sorted(record for _, record in running) == [0, 1]
-    assert said == ["pack: goes on with the jobs of an earlier run, which hold 3 of the tasks"]
+    assert said == ["pack: goes on with the jobs of an earlier run, which hold 2 of the tasks"]
     assert len(list(begun.iterdir())) == 3
     until(lambda: "pack" not in slurm.call("squeue", "-h", "-o", "%j", "-w", "n1,n2"))
 
@@ -355,17 +355,18 @@ def test_a_detached_run_goes_on_by_itself_and_can_be_watched(
     until(lambda: "driver" not in slurm.call("squeue", "-h", "-o", "%j"))
 
 
+def test_a_time_limit_is_told_and_what_was_done_before_is_kept(over_time: dict[str, Any]) -> None:
+    over_time["thread"].join(150)
+    assert over_time["square 0"] == 9
+    assert over_time["error"].startswith("pack: the job of wait_for 1 hit its time limit of 0:01:00 on n3; ")
+    assert "raise stages.pack.time, or lower stages.pack.tasks_per_job (2); its log: /" in over_time["error"]
+
+
 def test_with_accounting_and_a_forgetful_controller_the_cause_is_known(tmp_path: Path) -> None:
+    # The last one: its cluster takes the other's place in the environment.
     require(accounting=True)
     with a_cluster(accounting=True, min_age=2, nodes=1):
         profile = a_profile(retries=0)
         assert len(records(profile, tmp_path, driver.tasks([("square", {"number": n}) for n in range(3)]))) == 3
         with pytest.raises(EngineError, match="was killed on n1, most likely for want of memory"):
             records(profile, tmp_path, driver.tasks([("die", {})]))
-
-
-def test_a_time_limit_is_told_and_what_was_done_before_is_kept(over_time: dict[str, Any]) -> None:
-    over_time["thread"].join(150)
-    assert over_time["square 0"] == 9
-    assert over_time["error"].startswith("pack: the job of wait_for 1 hit its time limit of 0:01:00 on n3; ")
-    assert "raise stages.pack.time, or lower stages.pack.tasks_per_job (2); its log: /" in over_time["error"]
