@@ -12,6 +12,7 @@
     ├── VerifyError         shards that break a law: shard, row, cell
     ├── TraceError          a sequence, a document or a row that is asked for is not there
     ├── EngineError         a task could not be run to its end
+    ├── TrainError          training cannot start, or cannot go on
     └── BusyError           another run holds the work directory
 
 A message says what, where, the value, the bound, and the next move. Errors travel between processes, so each
@@ -71,6 +72,10 @@ class TraceError(MixtureError):
 
 class EngineError(MixtureError):
     """A task died and could not be run again."""
+
+
+class TrainError(MixtureError):
+    """Training cannot start as it is asked for, or cannot go on."""
 
 
 class BusyError(MixtureError):

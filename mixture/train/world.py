@@ -1,0 +1,169 @@
+"""The processes that train together: who they are, how they are laid out, and what they agree on.
+
+    torchrun, 8 processes, parallel: {replicate: 2, cp: 2}
+
+    replicate    0               1
+    shard        0       1       0       1        ranks that hold a part of each parameter: shard × cp
+    cp           0   1   0   1   0   1   0   1    ranks that hold a part of each sequence
+    rank         0   1   2   3   4   5   6   7
+    data rank    0   0   1   1   2   2   3   3    ranks of one data rank read the same sequences
+
+One process is a world of one: the same code runs, with nobody to talk to. That costs nothing that can be measured, and
+there is no second path to test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from mixture.errors import MixtureError, TrainError
+
+#: How long a rank waits for the others before it takes them for lost. Loading a model from a slow disk is the longest.
+_PATIENCE = timedelta(minutes=30)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a run, as one of them sees them.
+
+    Attributes:
+        rank: this process.
+        size: how many there are.
+        device: where this one computes.
+        mesh: all of them, by replicate, shard, cp.
+        background: a group for those who talk while training goes on (checkpoints).
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+    mesh: DeviceMesh
+    background: dist.ProcessGroup
+
+    @property
+    def first(self) -> bool:
+        """Whether this process speaks for all."""
+        return self.rank == 0
+
+    @property
+    def cp(self) -> int:
+        """Ranks that share each sequence."""
+        return int(self.mesh["cp"].size())
+
+    @property
+    def sequence_group(self) -> dist.ProcessGroup | None:
+        """The ranks that share sequences with this one; None where each has its own."""
+        return self.mesh.get_group("cp") if self.cp > 1 else None
+
+    @property
+    def data_rank(self) -> int:
+        """Which of the `data_ranks` shares of a step this process takes."""
+        return self.rank // self.cp
+
+    @property
+    def data_ranks(self) -> int:
+        """Into how many shares a step is dealt."""
+        return self.size // self.cp
+
+    @property
+    def sharding(self) -> DeviceMesh:
+        """The mesh over which FSDP shards, and replicates where that is asked for: (fsdp), or (replicate, fsdp)."""
+        return self.mesh["replicate", "fsdp"] if self.mesh["replicate"].size() > 1 else self.mesh["fsdp"]
+
+    @property
+    def sharders(self) -> int:
+        """How many ranks hold a part of each parameter."""
+        return int(self.mesh["fsdp"].size())
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the sum over all ranks of a tensor of equal shape, on this rank's device."""
+        out = values.to(self.device)
+        dist.all_reduce(out)
+        return out
+
+    def most(self, value: float) -> float:
+        """Return the largest of the ranks' numbers."""
+        out = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.all_reduce(out, dist.ReduceOp.MAX)
+        return float(out)
+
+    def agreed(self, value: T) -> T:
+        """Return what rank 0 says, on every rank; anything that pickles."""
+        said: list[Any] = [value]
+        dist.broadcast_object_list(said, src=0, device=self.device)
+        found: T = said[0]
+        return found
+
+    def together(self, problem: MixtureError | None) -> None:
+        """Go on if no rank has a problem; else raise the first one's on all.
+
+        Raises:
+            MixtureError: of the first rank that has one.
+        """
+        said: list[Any] = [None] * self.size
+        dist.all_gather_object(said, problem)
+        found = next((error for error in said if error is not None), None)
+        if found is not None:
+            raise found
+
+    def wait(self) -> None:
+        """Go on when all ranks are here."""
+        dist.barrier()
+
+
+@contextlib.contextmanager
+def join(replicate: int = 1, cp: int = 1) -> Iterator[World]:
+    """Meet the other processes that torchrun started, or stand alone, until the block ends.
+
+    Args:
+        replicate: groups of ranks that each hold all parameters between them.
+        cp: ranks that share each sequence.
+
+    Raises:
+        TrainError: the processes do not divide so, or more of them are on this machine than it has GPUs.
+    """
+    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    if size % (replicate * cp):
+        raise TrainError(
+            f"parallel: replicate {replicate} × cp {cp} does not divide the {size} processes that were started; start "
+            f"a multiple of {replicate * cp}, as in `torchrun --nproc-per-node {replicate * cp} -m mixture train …`"
+        )
+    device = _device()
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if "RANK" in os.environ:
+        dist.init_process_group(backend, timeout=_PATIENCE)
+    else:
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh(
+            device.type, (replicate, size // replicate // cp, cp), mesh_dim_names=("replicate", "shard", "cp")
+        )
+        mesh["shard", "cp"]._flatten("fsdp")  # noqa: SLF001 torch's own way to name a flattened mesh
+        yield World(rank, size, device, mesh, dist.new_group(backend="gloo"))
+    finally:
+        dist.destroy_process_group()
+
+
+def _device() -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if local >= torch.cuda.device_count():
+        raise TrainError(
+            f"process {local} of this machine has no GPU of its own: there are {torch.cuda.device_count()}; start "
+            f"`torchrun --nproc-per-node {torch.cuda.device_count()}`"
+        )
+    return torch.device("cuda", local)
