@@ -13,6 +13,7 @@
     ├── TraceError          a sequence, a document or a row that is asked for is not there
     ├── EngineError         a task could not be run to its end
     ├── TrainError          training cannot start, or cannot go on
+    │   └── ConfigError     … as the config file says: key, value, line
     └── BusyError           another run holds the work directory
 
 A message says what, where, the value, the bound, and the next move. Errors travel between processes, so each
@@ -76,6 +77,10 @@ class EngineError(MixtureError):
 
 class TrainError(MixtureError):
     """Training cannot start as it is asked for, or cannot go on."""
+
+
+class ConfigError(TrainError):
+    """The config file of a training run is not one, or contradicts itself or its lock."""
 
 
 class BusyError(MixtureError):
