@@ -115,7 +115,9 @@ def read(path: Place) -> Ledger:
         raise LockError(f"{path}: no such ledger; a trainer writes ledger.json in its run folder")
     try:
         if value["format"] != FORMAT:
-            raise LockError(f"{path}: ledger format {value['format']}, this version reads {FORMAT}; train with it again")
+            raise LockError(
+                f"{path}: ledger format {value['format']}, this version reads {FORMAT}; train with it again"
+            )
         return _read(value)
     except (KeyError, TypeError) as error:
         raise LockError(f"{path}: not a ledger ({error}); name the ledger.json of a run or of a checkpoint") from error
@@ -146,8 +148,8 @@ def lock_of(ledger: Ledger, path: Place) -> tuple[Place, Lock]:
             others.append(f"{place} is {lock.fingerprint} now")
     if others:
         raise LockError(
-            f"{path}: its lock has changed since ({ledger.fingerprint} then, {'; '.join(others)}); put the one that was "
-            f"trained on, from git, beside the ledger as {named.name}"
+            f"{path}: its lock has changed since ({ledger.fingerprint} then, {'; '.join(others)}); put the one that "
+            f"was trained on, from git, beside the ledger as {named.name}"
         )
     raise LockError(
         f"{path}: its lock {ledger.lock} is not there; run from the folder that this path begins in, or put the lock "

@@ -9,8 +9,8 @@
 `config.of("long")` is what holds in that phase of the recipe: the file, with what the phase says put over it, key by
 key. Where a phase gives a `rope`, or a `schedule` of another kind, that replaces the usual one as a whole.
 
-A batch is counted like the lengths that it is made of (K is 1024, M 1024²), so that it divides; `stop` and other lengths
-of the run are counted like a recipe's budget (`Amount`).
+A batch is counted like the lengths that it is made of (K is 1024, M 1024²), so that it divides; `stop` and other
+lengths of the run are counted like a recipe's budget (`Amount`).
 
 `config.what()` is the part that decides what is learnt. How it is computed is left out: ranks, micro-batches, chunks,
 compilation; and so is where things lie: names, folders, the lock's path (a run's state names the lock by its content).
@@ -68,7 +68,9 @@ def _counted(value: object) -> int:
     try:
         return tokens(value)
     except ValueError as error:
-        raise ValueError(f"{value!r} is no number of sequences; write none, all, or a window as 64K or 50000") from error
+        raise ValueError(
+            f"{value!r} is no number of sequences; write none, all, or a window as 64K or 50000"
+        ) from error
 
 
 class ModelRule(Part):
@@ -214,7 +216,7 @@ class OrderRule(Part):
 
     shuffle: Annotated[
         Literal["none", "all"] | int,
-        BeforeValidator(_window, json_schema_input_type=Literal["none", "all"] | int | str),
+        BeforeValidator(_window, json_schema_input_type=int | str),
     ] = Field("none", description="none: the stream's order, mixed already; all; or windows of so many sequences: 64K")
     seed: int = Field(0, description="of the shuffle")
     balance: bool = Field(True, description="deal a step's sequences to ranks by the cost of attention")
@@ -298,6 +300,11 @@ class TrainConfig(Part):
     name: str = Field(pattern=NAME, description="names the run")
     lock: str = Field(min_length=1, description="the lock of the mixture that is trained on")
     model: ModelRule
+    after: str | None = Field(
+        None,
+        min_length=1,
+        description="a run's folder, or a checkpoint, whose weights and moments this run goes on from",
+    )
     rope: RopeRule = RopeRule()
     batch: BatchRule
     stop: Extent | None = Field(None, description="where training ends: 1B (tokens), 100 steps, 0.5 (of the lock)")
@@ -356,8 +363,7 @@ class TrainConfig(Part):
             apart["stop"] = True
         what = self.model_dump(mode="json", include=shared | apart, exclude_none=True)
         phases = {
-            name: rule.model_dump(mode="json", include=shared, exclude_unset=True)
-            for name, rule in self.phases.items()
+            name: rule.model_dump(mode="json", include=shared, exclude_unset=True) for name, rule in self.phases.items()
         }
         return what | {"phases": {name: rule for name, rule in phases.items() if rule}}
 
