@@ -23,7 +23,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,13 +32,12 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from transformers import AttentionInterface
 
 from mixture.errors import TrainError
-from mixture.train.context import Context, Ints, Piece, gather, pieces
+from mixture.train.blocks import block_mask
+from mixture.train.context import Context, Piece, gather, pieces
 
 Backend = Literal["varlen", "flex", "sdpa"]
 #: The name under which transformers knows `attend`.
 NAME = "mixture"
-#: Places in a block of the flex backend.
-BLOCK = 128
 #: Queries that have a mask at the same time in the sdpa backend, where one is needed.
 _ROWS = 512
 
@@ -135,7 +134,7 @@ def choose(device: torch.device, dtype: torch.dtype) -> Backend:
 
 
 @functools.cache
-def _varlen() -> Callable[..., torch.Tensor] | None:
+def _varlen() -> Callable[..., Any] | None:
     """Return torch's variable-length attention, if it can do what models need of it."""
     try:
         from torch.nn.attention.varlen import varlen_attn
@@ -216,7 +215,7 @@ def _apart(
     window: int | None,
 ) -> torch.Tensor:
     """Compute outside of compiled layers: segments and places here differ from step to step, and ranks meet."""
-    compute = {"varlen": _by_varlen, "flex": _by_flex, "sdpa": _by_sdpa}[layout.backend]
+    compute = _WAYS[layout.backend]
     if layout.context is not None:
         key, value = _everyones(key, value, layout.context)
     parts = []
@@ -250,7 +249,7 @@ def _by_varlen(
     varlen = _varlen()
     if varlen is None:
         raise TrainError("this torch has no variable-length attention that fits; install torch 2.13 or later")
-    out = varlen(
+    out: torch.Tensor = varlen(
         query[0].transpose(0, 1),
         key[0].transpose(0, 1),
         value[0].transpose(0, 1),
@@ -340,53 +339,4 @@ def _band(
         )
 
 
-def reach(piece: Piece, window: int | None) -> tuple[Ints, Ints]:
-    """Return the first and the last key that each query of a piece sees, int64, shape (queries,).
-
-    Both rise with the query. Segments [0 3 8], no window: first 0 0 0 3 3 3 3 3, last 0 1 2 3 4 5 6 7.
-    """
-    queries, keys = piece.query_bounds, piece.key_bounds
-    segment = np.repeat(np.arange(len(queries) - 1), np.diff(queries))
-    last = keys[1:][segment] - queries[1:][segment] + np.arange(queries[-1])
-    first = keys[:-1][segment]
-    return (first if window is None else np.maximum(first, last - window + 1)), last
-
-
-def block_mask(piece: Piece, window: int | None, device: torch.device) -> BlockMask:
-    """Return which blocks of scores the flex backend visits.
-
-    What a query sees is one stretch of keys, and it moves forward with the query. So the blocks that a block of queries
-    looks at lie side by side: from that of the first query's first key to that of the last query's last. Those between
-    the last query's first key and the first query's last are full, and need no mask. That is arithmetic on blocks, where
-    `torch` would have to look at every pair of places, or to compile.
-    """
-    first, last = reach(piece, window)
-    count, n_keys = len(first), int(piece.key_bounds[-1])
-    start = np.arange(0, count, BLOCK)
-    end = np.minimum(start + BLOCK, count) - 1
-    low, high = first[start] // BLOCK, last[end] // BLOCK
-    full_low, full_high = -(-first[end] // BLOCK), (last[start] + 1) // BLOCK
-    none = full_high <= full_low
-    full_low, full_high = np.where(none, high + 1, full_low), np.where(none, high + 1, full_high)
-    column = np.arange(-(-n_keys // BLOCK))[None]
-    before = (full_low - low)[:, None]
-    partial = np.where(column < before, low[:, None] + column, full_high[:, None] + column - before)
-    full = full_low[:, None] + column
-    firsts, lasts = torch.from_numpy(first).to(device), torch.from_numpy(last).to(device)
-
-    def sees(_batch: torch.Tensor, _head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        return (firsts[query] <= key) & (key <= lasts[query])
-
-    def put(values: Ints) -> torch.Tensor:
-        return torch.from_numpy(np.minimum(values, column.size - 1).astype(np.int32)).to(device)[None, None]
-
-    counts = [(high - low + 1) - (full_high - full_low), full_high - full_low]
-    return BlockMask.from_kv_blocks(
-        torch.from_numpy(counts[0].astype(np.int32)).to(device)[None, None],
-        put(partial),
-        torch.from_numpy(counts[1].astype(np.int32)).to(device)[None, None],
-        put(full),
-        BLOCK_SIZE=BLOCK,
-        mask_mod=sees,
-        seq_lengths=(count, n_keys),
-    )
+_WAYS: Mapping[Backend, Callable[..., torch.Tensor]] = {"varlen": _by_varlen, "flex": _by_flex, "sdpa": _by_sdpa}

@@ -13,8 +13,8 @@ takes for each of its chunks those from the beginning of the chunk's first docum
 
     rank 0, chunk 3: queries 6 7, keys 3 4 5 6 7; the last query sees the last key, so its causal mask lies bottom-right
 
-That is right for any documents, wherever they are cut; it was done so for Llama 3 (arXiv 2407.21783, §3.3.2). The price:
-keys and values of the whole micro-batch on each rank while a layer runs, which with grouped heads is little.
+That is right for any documents, wherever they are cut; it was done so for Llama 3 (arXiv 2407.21783, §3.3.2). The
+price: keys and values of the whole micro-batch on each rank while a layer runs, which with grouped heads is little.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ class _Gather(torch.autograd.Function):
         return _in_order(_all_gather(part.contiguous(), context), context.size)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
         context: Context = ctx.context
         return _reduce_scatter(_by_rank(grad, context.size), context), None
@@ -201,13 +201,13 @@ class _Gather(torch.autograd.Function):
 
 def _in_order(gathered: torch.Tensor, size: int) -> torch.Tensor:
     """Turn rank by rank into place by place, along the first axis."""
-    halves = gathered.unflatten(0, (size, 2, -1))
+    halves = gathered.reshape(size, 2, -1, *gathered.shape[1:])
     return torch.cat([halves[:, 0].flatten(0, 1), halves[:, 1].flip(0).flatten(0, 1)])
 
 
 def _by_rank(whole: torch.Tensor, size: int) -> torch.Tensor:
     """Turn place by place into rank by rank: what `_in_order` does, undone."""
-    early, late = whole.unflatten(0, (2, size, -1)).unbind()
+    early, late = whole.reshape(2, size, -1, *whole.shape[1:]).unbind()
     return torch.stack([early, late.flip(0)], dim=1).flatten(0, 2)
 
 

@@ -77,7 +77,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return tokens.sum(), tokens
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         by_hidden, by_weight = ctx.saved_tensors
         # In place: these are the largest tensors about, and autograd refuses to come here twice.

@@ -7,8 +7,9 @@
 
     losses = trainee(input_ids, labels, position_ids, layout)     all (1, tokens); losses.total.backward()
 
-Weights are float32: what computes in bf16 casts them (FSDP's mixed precision, or autocast). Everything that is not a decoder
-layer (embedding, last norm, output embedding) is used inside `Trainee.forward`, so it is one group for FSDP's root.
+Weights are float32: what computes in bf16 casts them (FSDP's mixed precision, or autocast). Everything that is not a
+decoder layer (embedding, last norm, output embedding) is used inside `Trainee.forward`, so it is one group for FSDP's
+root.
 """
 
 from __future__ import annotations
@@ -266,8 +267,8 @@ def _check(config: PretrainedConfig, vocabulary: int | None) -> tuple[str, ...]:
     size = int(getattr(config, "vocab_size", 0))
     if vocabulary is not None and size < vocabulary:
         raise TrainError(
-            f"the lock's tokenizer has {vocabulary:,} tokens and the model a vocabulary of {size:,}, so it was made for "
-            "another; give the model that goes with the tokenizer, or tokenize with the model's"
+            f"the lock's tokenizer has {vocabulary:,} tokens and the model a vocabulary of {size:,}, so it was made "
+            "for another; give the model that goes with the tokenizer, or tokenize with the model's"
         )
     if getattr(config, "attention_dropout", 0.0):
         raise TrainError(f"attention_dropout: {config.attention_dropout} is not done here; set it to 0 in the config")
@@ -280,10 +281,11 @@ def _check(config: PretrainedConfig, vocabulary: int | None) -> tuple[str, ...]:
             )
     if config.model_type in FAMILIES:
         return ()
-    return (
+    note = (
         f"model_type {config.model_type!r} is none of {', '.join(FAMILIES)}, for which masked attention was shown to "
-        "equal separate documents; check the first losses",
+        "equal separate documents; check the first losses"
     )
+    return (note,)
 
 
 def _line(error: Exception) -> str:

@@ -3,7 +3,7 @@
 A head's pair of dimensions i of d turns by p · b^(-2i/d) at position p. A model trained to L positions has not seen its
 slow pairs come round, so beyond L it meets angles that are new to it. Four ways to go on:
 
-    none    as the model has it
+    model   as it has it
     base    a larger b slows all pairs, the fast ones least (ABF: adjusted base frequency, arXiv 2309.16039)
     linear  positions are divided by a factor (arXiv 2306.15595)
     yarn    slow pairs are divided by the factor, fast ones stay, those between are mixed; and scores are sharpened, by
@@ -27,10 +27,10 @@ from transformers import PretrainedConfig
 
 from mixture.errors import TrainError, nearest
 
-_KINDS = ("none", "base", "linear", "yarn")
-_WANTS = {"none": (), "base": ("base",), "linear": ("factor",), "yarn": ("factor",)}
+_KINDS = ("model", "base", "linear", "yarn")
+_WANTS = {"model": (), "base": ("base",), "linear": ("factor",), "yarn": ("factor",)}
 _TAKES = {
-    "none": (),
+    "model": (),
     "base": ("base",),
     "linear": ("factor", "base"),
     "yarn": ("factor", "original", "base", "temperature"),
@@ -54,7 +54,7 @@ class Rope:
         TrainError: at birth, for a kind that there is not, or a number that is missing, idle or impossible.
     """
 
-    kind: Literal["none", "base", "linear", "yarn"] = "none"
+    kind: Literal["model", "base", "linear", "yarn"] = "model"
     base: float | None = None
     factor: float | None = None
     original: int | None = None
@@ -63,14 +63,14 @@ class Rope:
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
             raise TrainError(f"rope.kind: {self.kind!r} is not one; {nearest(self.kind, _KINDS)}")
-        for name, least in (("base", 1.0), ("factor", 1.0), ("original", 1), ("temperature", 0.0)):
+        for name, least in (("base", 1.0), ("factor", 1.0), ("original", 1), ("temperature", 1e-6)):
             value = getattr(self, name)
             if value is None and name in _WANTS[self.kind]:
                 raise TrainError(f"rope.{name} is missing: kind: {self.kind} needs it")
             if value is not None and name not in _TAKES[self.kind]:
                 raise TrainError(f"rope.{name}: kind: {self.kind} takes none; leave it out")
-            if value is not None and not least < value < float("inf") and not (name == "original" and value == 1):
-                raise TrainError(f"rope.{name}: {value} must be over {least}")
+            if value is not None and not least <= value < float("inf"):
+                raise TrainError(f"rope.{name}: {value} must be at least {least:g}")
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def apply(
     config = copy.deepcopy(config)
     parameters = getattr(config, "rope_parameters", None)
     if not isinstance(parameters, dict) or "rope_theta" not in parameters:
-        if rope.kind == "none":
+        if rope.kind == "model":
             return config, RopeRecord(rope, {}, int(getattr(config, "max_position_embeddings", 0)))
         raise TrainError(
             f"rope.kind: {rope.kind} needs a model with one rotary embedding for all layers, and {config.model_type!r} "
@@ -127,7 +127,7 @@ def apply(
     if rope.kind in ("linear", "yarn"):
         parameters = _stretched(parameters, rope, original)
     covered = {
-        "none": max(own, length) if fresh else own,
+        "model": max(own, length) if fresh else own,
         "base": max(own, length),
     }.get(rope.kind, int(original * (rope.factor or 1)))
     if length > covered:
@@ -148,7 +148,7 @@ def _stretched(parameters: dict[str, Any], rope: Rope, original: int) -> dict[st
 
 
 def _too_long(rope: Rope, length: int, covered: int, original: int) -> str:
-    if rope.kind == "none":
+    if rope.kind == "model":
         return (
             f"sequences of {length:,} places are longer than the {covered:,} positions that the model was made for; "
             f"stretch it, as with rope: {{kind: yarn, factor: {-(-length // covered)}}} or {{kind: base, base: …}}"

@@ -3,8 +3,8 @@
     *.safetensors ─ mapped ─▶ tensor by tensor ─▶ each rank keeps its part
     seed          ─ by name ─▶                 ─▶
 
-A parameter's random numbers have an address, (seed, name), so they are the same on any number of ranks; and no rank ever
-holds more than its own part of the model and one tensor whole.
+A parameter's random numbers have an address, (seed, name), so they are the same on any number of ranks; and no rank
+ever holds more than its own part of the model and one tensor whole.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def export(trainee: Trainee, state: Mapping[str, torch.Tensor], folder: Path, dtype: torch.dtype | None = None) -> None:
-    """Write a model in Hugging Face's layout: weights, config with its rotary embedding, and its tokenizer if it has one.
+    """Write a model in Hugging Face's layout: weights, config with its rotary embedding, and the tokenizer it came with.
 
     `AutoModelForCausalLM.from_pretrained(folder)` reads it. One rank calls this, with whole tensors.
 
