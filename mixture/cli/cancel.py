@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mixture.cli.common import Debug, Json, Watch, sentences, show
+from mixture.cli.status import counted
 from mixture.cli.where import Asked, On, Work
 
 EXAMPLE = "Example:  mixture cancel --on pipelines/slurm.yaml"
@@ -16,5 +17,5 @@ def command(on: On = None, work: Work = None, as_json: Json = False, debug: Debu
 
         told = cancel(Asked(on, work).where().work, watch.say)
         count = told["cancelled"]
-        jobs = "no job was in the queue" if not count else f"{count} job{'s' if count > 1 else ''} ended"
+        jobs = f"{counted(count, 'job')} ended" if count else "no job was in the queue"
         show(as_json, told, f"{jobs}; what is whole is kept: run the same command to go on")

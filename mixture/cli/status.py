@@ -28,7 +28,9 @@ def _story(told: dict[str, Any], lines: int) -> list[str]:
     story = [f"queue not known: {told['queue_unknown']}"] if told["queue_unknown"] else []
     driver = told["driver"]
     if driver:
-        where = f", job {', '.join(driver['jobs'])}" if driver["jobs"] else ""
+        at_work, after = (driver["jobs"] + ["", ""])[:2]
+        where = f", job {at_work}" if at_work else ""
+        where += f" (job {after} goes on if that dies)" if after else ""
         story.append(f"detached run: {driver['state']}{where}: {driver['command']}")
         story += [f"  {driver['sentence']}"] if driver["sentence"] else []
         story.append(f"  log: {driver['log']}")
@@ -37,9 +39,14 @@ def _story(told: dict[str, Any], lines: int) -> list[str]:
     return story or [f"{told['work']}: no batch of jobs is open here, and none has failed"]
 
 
+def counted(number: int, noun: str) -> str:
+    """Count things: `1 job`, `3 jobs`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def _batch(batch: dict[str, Any], lines: int) -> list[str]:
     jobs = batch["jobs"]
-    live = f", {jobs['running']} jobs running, {jobs['waiting']} waiting" if jobs else ""
+    live = f", {counted(jobs['running'], 'job')} running, {jobs['waiting']} waiting" if jobs else ""
     failed = f", {batch['failed']} failed" if batch["failed"] else ""
     state = "" if batch["state"] == "open" else f" ({batch['state']})"
     story = [f"{batch['stage']}{state}: {batch['done']:,} of {batch['tasks']:,} tasks done{live}{failed}"]

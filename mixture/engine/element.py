@@ -22,7 +22,7 @@ from mixture.engine import Task
 from mixture.engine.batch import Batch, read_batch
 from mixture.engine.local import Local
 from mixture.engine.slurm_script import FAILED, MARK, NO_FOLDER, STOPPED
-from mixture.errors import EngineError, MixtureError
+from mixture.errors import EngineError, MixtureError, StoreError
 from mixture.storage import as_place, explain
 
 _TAIL_LINES = 20
@@ -44,10 +44,12 @@ def attempt(function: str, arguments: dict[str, Any], label: str) -> dict[str, A
         # What cannot travel fails here, beside the task's name.
         return {"record": json.loads(json.dumps(record, allow_nan=False))}
     except MixtureError as error:
-        return {"error": type(error).__name__, "sentence": str(error), "trace": "", "own": True, "final": True}
+        # A disk may be full on one node only.
+        sentence = f"on {node()}: {error}" if isinstance(error, StoreError) else str(error)
+        return {"error": type(error).__name__, "sentence": sentence, "trace": "", "own": True, "final": True}
     except OSError as error:
         # It may pass, as a file system that is away for a moment.
-        sentence = explain(error, Path(str(error.filename or ".")))
+        sentence = f"on {node()}: {explain(error, Path(str(error.filename or '.')))}"
         return {"error": "StoreError", "sentence": sentence, "trace": "", "own": True, "final": False}
     except Exception as error:  # noqa: BLE001 - whatever it is, the driver must be told
         said = " ".join(str(error).split())
@@ -170,8 +172,9 @@ def _stop(_number: int, _frame: object) -> None:
 def main(arguments: list[str]) -> int:
     """Run an element: folder of the batch, number of the element, how often it will be run again."""
     signal.signal(signal.SIGTERM, _stop)
-    folder, element, again = as_place(arguments[0]), int(arguments[1]), int(arguments[2])
+    element, again = int(arguments[1]), int(arguments[2])
     try:
+        folder = as_place(arguments[0])
         batch = read_batch(folder)
         if batch is None:
             say = f"node {node()} does not see {folder}; give a work directory that every node shares"

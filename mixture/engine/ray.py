@@ -72,9 +72,12 @@ class Ray:
                     f"ray.address {address}: nothing answers at {self._head[0]}:{self._head[1]} within "
                     f"{_CONNECT_SECONDS} s; start it with `ray start --head`, or mend the address or the network"
                 )
-            _connect(ray, address)
-            self._stack.callback(_leave, ray)
-            self._stack.enter_context(_quiet(ray))
+            with contextlib.ExitStack() as stack:
+                # Quiet to the last: what is reported while we leave would go to stdout, too.
+                stack.enter_context(_quiet(ray))
+                _connect(ray, address)
+                stack.callback(_leave, ray)
+                self._stack = stack.pop_all()
         if not address.startswith("ray://"):
             self._head = _endpoint(ray.get_runtime_context().gcs_address)
         return self

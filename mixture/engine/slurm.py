@@ -60,8 +60,7 @@ class Slurm:
         if kind is not None and issubclass(kind, MixtureError):
             for part in parts:
                 part.fail(str(error))
-        elif kind is not None:
-            live = sum(part.live_elements for part in parts)
+        elif kind is not None and (live := sum(part.live_elements for part in parts)):
             self.say(
                 f"{live} jobs stay in Slurm's queue: `mixture status` shows them, `mixture cancel` ends them, and the "
                 "same command goes on with them"

@@ -30,6 +30,8 @@ _AWAY = re.compile(
     r"transmitted|controller not responding|backup controller|unable to establish|transport endpoint|timed out",
     re.IGNORECASE,
 )
+#: What commands say in front of each of their lines.
+_PREFIX = re.compile(r"\b(?:s[a-z]+): (?:error|fatal): ")
 #: As many jobs are in the queue as may be.
 _FULL = re.compile(
     r"MaxSubmitJob|GrpSubmitJob|MaxJobCount|resource temporarily unavailable|temporarily unable to accept",
@@ -222,15 +224,7 @@ class Slurmctl:
         began, said = time.monotonic(), ""
         for pause in _pauses():
             try:
-                done = subprocess.run(
-                    command,
-                    input=given,
-                    capture_output=True,
-                    text=True,
-                    timeout=_TIMEOUT,
-                    check=False,
-                    env=environment(),
-                )
+                done = _run(command, given)
                 away, said = done.returncode != 0 and _AWAY.search(done.stderr), done.stderr
                 if not away:
                     return done
@@ -297,4 +291,6 @@ def _exit(text: str) -> tuple[int, int]:
 
 
 def _shortened(text: str, most: int = 300) -> str:
+    # A command names itself before each of its errors.
+    text = "; ".join(filter(None, (words.strip() for words in _PREFIX.split(text))))
     return text if len(text) <= most else text[:most] + "…"

@@ -68,8 +68,13 @@ def note(work: Place, driver: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 def queued(work: Place, cluster: Slurmctl) -> list[Queued]:
-    """List the jobs in the queue that drive a work directory."""
-    return cluster.queue([job_name(work, "driver")])
+    """List the jobs in the queue that drive a work directory: the one that is at work, then the one that waits."""
+    return in_turn(cluster.queue([job_name(work, "driver")]))
+
+
+def in_turn(jobs: Sequence[Queued]) -> list[Queued]:
+    """Return the jobs of a chain in their order."""
+    return sorted(jobs, key=lambda line: (len(line.job), line.job))
 
 
 def detach(profile: Profile, work: Place, command: Command, say: Callable[[str], None]) -> str:

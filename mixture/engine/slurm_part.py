@@ -16,7 +16,8 @@ from mixture.engine.batch import Batch, Listing, remove_folder, spell, unspell
 from mixture.engine.slurm_calls import AwayError, Ended, Queued, QueueFullError
 from mixture.engine.slurm_judge import Case, Verdict, held, judge, own_error
 from mixture.engine.slurm_script import element_script, logs_of
-from mixture.errors import EngineError
+from mixture.errors import EngineError, StoreError
+from mixture.storage import make_folder
 
 if TYPE_CHECKING:
     from mixture.engine.slurm import Slurm
@@ -164,7 +165,10 @@ class Part:
         by_array: dict[int, list[int]] = {}
         for element in elements:
             by_array.setdefault(element // size * size, []).append(element)
-        Path(self._logs).mkdir(parents=True, exist_ok=True)
+        try:
+            make_folder(self._logs)
+        except StoreError as error:
+            raise StoreError(f"{self.batch.stage}: the folder of the jobs' logs (slurm.logs): {error}") from error
         for offset, mine in by_array.items():
             whole = self._submit(mine[: self._room or size], offset)
             if not whole or len(mine) > (self._room or size):

@@ -17,7 +17,7 @@ from mixture.engine import STAGES
 from mixture.engine.batch import Batch, batches
 from mixture.engine.slurm_attach import alive, spelled
 from mixture.engine.slurm_calls import Queued, Slurmctl
-from mixture.engine.slurm_detach import ENDED, note, read_driver
+from mixture.engine.slurm_detach import ENDED, in_turn, note, read_driver
 from mixture.engine.slurm_judge import held
 from mixture.engine.slurm_script import job_name
 from mixture.errors import EngineError
@@ -54,7 +54,7 @@ def _driver(work: Place, queue: Sequence[Queued] | None) -> dict[str, Any] | Non
     driver = read_driver(work)
     if driver is None:
         return None
-    mine = [line for line in queue or () if line.name == job_name(work, "driver")]
+    mine = in_turn([line for line in queue or () if line.name == job_name(work, "driver")])
     if queue is not None and not mine and driver["state"] not in ENDED:
         driver |= {"state": "lost", "sentence": "no job drives it any more; run the same command again to go on"}
     about = {name: driver[name] for name in ("state", "folder", "link", "node", "log", "sentence")}

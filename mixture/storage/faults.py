@@ -75,7 +75,8 @@ def explain(error: BaseException, path: Place) -> str:
     if code == errno.EISDIR:
         return f"{place}: a folder stands where a file is needed; move it, or give another name"
     if code in (errno.ENOSPC, errno.EDQUOT):
-        free = _free_bytes(path)
+        # What a quota leaves, nobody tells.
+        free = _free_bytes(path) if code == errno.ENOSPC else None
         left = f" ({free / 1e6:,.1f} MB free)" if free is not None else ""
         move = "free some space or give another place (--work, --out), then run the same command again"
         return f"{place}: {cause}{left}; {move}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_job_s_number_is_what_sbatch_prints(tools: Path) -> None:
     [
         (
             "sbatch: error: invalid partition specified: nope\nsbatch: error: Invalid partition name specified",
-            r"pack: Slurm refuses the jobs: there is no partition nope; set .* \(there are: short, long\); it says: s",
+            r"pack: Slurm refuses the jobs: there is no partition nope; set .* \(there are: short, long\); it says: inv.*: nope; Inv",
         ),
         (
             "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified",
@@ -75,7 +76,7 @@ def test_a_job_s_number_is_what_sbatch_prints(tools: Path) -> None:
             "sbatch: error: Batch job submission failed: User's group not permitted to use this partition",
             r"you may not use the partition",
         ),
-        ("sbatch: error: the moon is full", r"it says: sbatch: error: the moon is full; mend the profile"),
+        ("sbatch: error: the moon is full", r"it says: the moon is full; mend the profile"),
     ],
 )
 def test_a_refusal_is_one_sentence_with_the_knob(tools: Path, said: str, sentence: str) -> None:
@@ -105,6 +106,12 @@ def test_a_machine_without_slurm_is_told(tools: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", str(tools))
     with pytest.raises(EngineError, match=r"^squeue is not on this machine; run mixture where .* a login node$"):
         a_slurm().queue(["x"])
+
+
+def test_ctrl_c_is_for_the_driver_and_not_for_slurm_s_commands(tools: Path) -> None:
+    # A terminal's Ctrl-C goes to the processes of its session.
+    tool(tools, "sbatch", "cut -d ' ' -f 6 /proc/$$/stat")
+    assert a_slurm().submit("", "pack", None) != str(os.getsid(0))
 
 
 def test_a_controller_that_is_away_is_asked_again(tools: Path) -> None:

@@ -140,7 +140,7 @@ def test_an_error_of_the_data_is_final_and_another_one_only_at_the_last(tmp_path
     assert out.count("running again") == 1
     told = batch.end_of(0, "error") or {}
     assert told["error"] == "StoreError"
-    assert told["sentence"].startswith("/there: the disk is full")
+    assert told["sentence"].startswith("on n1: /there: the disk is full")
 
 
 def test_a_job_that_is_told_to_stop_leaves_what_it_has_done(tmp_path: Path) -> None:
