@@ -1,11 +1,17 @@
-"""What a trainer needs of shards, as numpy arrays: the geometry of a batch, and which rank takes which sequence.
+"""What a trainer takes: sequences in an order, dealt to ranks, as arrays or tensors; its state is one number.
 
-shard rows ─ Spans.of ─► spans ─ geometry ─► cu_seqlens, position_ids, labels
-                               ─ balance  ─► sequences of a step, rank by rank
+lock ─ order ─► sequences of a step ─ balance ─► rank by rank ─ stream ─► tokens, spans ─ geometry ─► batch
+
+state     what was taken: {"lock", "phase", "sequences"}      geometry  cu_seqlens, position_ids, labels from spans
+order     steps, ranks and micro-batches, as arithmetic       ahead     the next ones, made in a thread
+balance   ranks of a step level in Σ len²                     steps     step after step of a rank, as numpy arrays
+shard     one shard, mapped or fetched, held to its hashes    batch     the same as tensors; data sets for DataLoader,
+stream    the sequences of a phase by number                            StatefulDataLoader, Hugging Face's Trainer
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +37,7 @@ class Spans:
         borders: spans borders[r] … borders[r+1]-1 are of row r, shape (rows+1,).
         marks: places of marks in their rows, rising in each, shape (k,).
         mark_borders: as `borders`, of marks, shape (rows+1,).
+        domain: number of each span's domain, shape (m,); a stream's `domains` names them.
     """
 
     start: Ints
@@ -41,6 +48,7 @@ class Spans:
     borders: Ints
     marks: Ints
     mark_borders: Ints
+    domain: Ints
 
     @property
     def rows(self) -> int:
@@ -65,23 +73,48 @@ class Spans:
             borders=self.borders[first : stop + 1] - low,
             marks=self.marks[mark_low:mark_high],
             mark_borders=self.mark_borders[first : stop + 1] - mark_low,
+            domain=self.domain[low:high],
+        )
+
+    def take(self, rows: Ints) -> Spans:
+        """Return the spans of some rows, in this order; of none for a row -1. Documents keep their numbers."""
+        spans, borders = _ranges(self.borders, rows)
+        marks, mark_borders = _ranges(self.mark_borders, rows)
+        return Spans(
+            start=self.start[spans],
+            stop=self.stop[spans],
+            doc_offset=self.doc_offset[spans],
+            doc_length=self.doc_length[spans],
+            document=self.document[spans],
+            borders=borders,
+            marks=self.marks[marks],
+            mark_borders=mark_borders,
+            domain=self.domain[spans],
         )
 
     @staticmethod
-    def of(spans: pa.ListArray | pa.ChunkedArray, marks: pa.ListArray | pa.ChunkedArray | None = None) -> Spans:
+    def of(
+        spans: pa.ListArray | pa.ChunkedArray,
+        marks: pa.ListArray | pa.ChunkedArray | None = None,
+        domains: Sequence[str] = (),
+    ) -> Spans:
         """Read the columns `spans` and, where shards have it, `marks`, or slices of them.
 
         Args:
             spans: list<struct>, one list for each row, as in a shard.
             marks: list<int32> of the same rows.
+            domains: what `domain` numbers; others follow as they appear.
         """
         from mixture.hashing import id_words
         from mixture.schemas import lists, numbers
 
         borders, fields = lists(spans)
         ids = id_words(fields.field("doc_id"))
-        domain = numbers(fields.field("domain").dictionary_encode().indices)
-        document = _numbered((*ids, numbers(fields.field("copy")), domain))
+        coded = fields.field("domain").dictionary_encode()
+        names = {name: number for number, name in enumerate(domains)}
+        code = np.array([names.setdefault(name, len(names)) for name in coded.dictionary.to_pylist()], np.int64)
+        domain = code[numbers(coded.indices)]
+        document = numbered((*ids, numbers(fields.field("copy")), domain))
         start, stop, doc_offset, doc_length = (
             numbers(fields.field(name)).astype(np.int64) for name in ("start", "stop", "doc_offset", "doc_length")
         )
@@ -89,10 +122,19 @@ class Spans:
         if marks is not None:
             mark_borders, held = lists(marks)
             places = numbers(held).astype(np.int64)
-        return Spans(start, stop, doc_offset, doc_length, document, borders, places, mark_borders)
+        return Spans(start, stop, doc_offset, doc_length, document, borders, places, mark_borders, domain)
 
 
-def _numbered(keys: tuple[npt.NDArray[Any], ...]) -> Ints:
+def _ranges(borders: Ints, rows: Ints) -> tuple[Ints, Ints]:
+    """Return which things lie between the borders of some rows, and where those of each row begin among them."""
+    low, high = borders[rows], borders[rows + 1]
+    count = np.where(rows < 0, 0, high - low)
+    into = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum(count, out=into[1:])
+    return np.repeat(low - into[:-1], count) + np.arange(into[-1]), into
+
+
+def numbered(keys: tuple[npt.NDArray[Any], ...]) -> Ints:
     """Number things so that equal keys have equal numbers, shape (m,)."""
     order = np.lexsort(keys)
     changed = np.zeros(len(order), np.bool_)

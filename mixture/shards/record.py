@@ -11,13 +11,15 @@ who found damage.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
 from mixture import schemas
-from mixture.hashing import id_words
+from mixture.hashing import U64, id_words
 from mixture.pack import Ints
 from mixture.plan.cells import Grid
 from mixture.recipe import Buckets, bucket_names
@@ -48,22 +50,56 @@ def rows_path(shard: Place) -> Place:
 
 def hash_rows(batch: pa.RecordBatch) -> list[str]:
     """Return a 64-bit XXH3 of each row's tokens, spans and marks, 16 hex digits each."""
-    tokens, spans = tokens_of(batch), spans_of(batch)
-    numbers = [spans.numbers(name).astype("<i8") for name in ("start", "stop", "doc_offset", "doc_length", "copy")]
-    # A domain enters by the hash of its name.
+    spans = spans_of(batch)
+    columns = [spans.numbers(name) for name in HASHED]
     codes, names = spans.coded_domains()
-    hashed = np.array([xxhash.xxh3_64_intdigest(name.encode()) for name in names], np.uint64)
-    words = (*id_words(spans.columns.field("doc_id")), hashed[codes])
-    packed = np.stack([*numbers, *(word.view("<i8") for word in words)], axis=1)
-    marks_at, marks = np.zeros(len(batch) + 1, np.int64), np.empty(0, "<i8")
+    marks_at, marks = np.zeros(len(batch) + 1, np.int64), np.empty(0, np.int64)
     if "marks" in batch.schema.names:
         marks_at, held = schemas.lists(batch.column("marks"))
-        marks = schemas.numbers(held).astype("<i8")
+        marks = schemas.numbers(held)
+    words = id_words(spans.columns.field("doc_id"))
+    facts = span_facts(columns, words, domain_hashes(names)[codes])
+    return hash_each(tokens_of(batch), (spans.borders, facts), (marks_at, marks))
+
+
+#: The columns of spans that are hashed, in this order.
+HASHED = ("start", "stop", "doc_offset", "doc_length", "copy")
+
+
+def domain_hashes(names: Iterable[str]) -> U64:
+    """Return what stands for each domain in the hash of a row: the 64-bit XXH3 of its name."""
+    return np.array([xxhash.xxh3_64_intdigest(name.encode()) for name in names], np.uint64)
+
+
+def span_facts(columns: Iterable[npt.NDArray[Any]], words: tuple[U64, U64], domains: U64) -> npt.NDArray[np.int64]:
+    """Return what is hashed of each span, int64, little-endian, shape (m, 8).
+
+    Args:
+        columns: as `HASHED` names them, shape (m,) each.
+        words: of the documents' ids.
+        domains: as `domain_hashes` gives them.
+    """
+    return np.stack([column.astype("<i8") for column in (*columns, *(w.view(np.int64) for w in (*words, domains)))], 1)
+
+
+def hash_each(
+    tokens: Iterable[npt.NDArray[Any]],
+    spans: tuple[Ints, npt.NDArray[np.int64]],
+    marks: tuple[Ints, npt.NDArray[Any]],
+) -> list[str]:
+    """Hash rows one by one.
+
+    Args:
+        tokens: of each row.
+        spans: where those of each row begin, shape (rows + 1,), and `span_facts` of all.
+        marks: where those of each row begin, shape (rows + 1,), and their places.
+    """
+    (at, facts), (marks_at, places) = (spans[0].tolist(), spans[1]), (marks[0].tolist(), marks[1].astype("<i8"))
     hashes = []
-    for row in range(len(batch)):
-        state = xxhash.xxh3_64(tokens[row])
-        state.update(packed[spans.borders[row] : spans.borders[row + 1]].tobytes())
-        state.update(marks[marks_at[row] : marks_at[row + 1]].tobytes())
+    for row, ids in enumerate(tokens):
+        state = xxhash.xxh3_64(ids.data)
+        state.update(facts[at[row] : at[row + 1]].data)
+        state.update(places[marks_at[row] : marks_at[row + 1]].data)
         hashes.append(state.hexdigest())
     return hashes
 

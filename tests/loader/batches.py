@@ -42,9 +42,9 @@ def batch_of(rows: list[tuple[list[tuple[int, int, int, int]], list[int]]], leng
     borders = np.cumsum([0, *(len(row) for row, _ in rows)])
     mark_borders = np.cumsum([0, *(len(marks) for _, marks in rows)])
     marks = np.array([place for _, places in rows for place in places], np.int64)
-    return Batch(
-        Spans(start, stop, offset, offset + stop - start, document, borders, marks, mark_borders), length, rows
-    )
+    length_of = offset + stop - start
+    spans = Spans(start, stop, offset, length_of, document, borders, marks, mark_borders, document * 0)
+    return Batch(spans, length, rows)
 
 
 @st.composite

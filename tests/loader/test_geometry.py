@@ -190,7 +190,7 @@ def test_rounded_boundaries_are_of_the_same_segments_in_multiples(sizes: list[in
 
 def test_more_places_than_int32_numbers_are_refused_with_the_rows_that_fit() -> None:
     nothing, borders = np.zeros(0, np.int64), np.zeros(5, np.int64)
-    spans = Spans(nothing, nothing, nothing, nothing, nothing, borders, nothing, borders)
+    spans = Spans(nothing, nothing, nothing, nothing, nothing, borders, nothing, borders, nothing)
     with pytest.raises(MixtureError, match=r"4 rows of 536,870,912 places .*take at most 3 rows"):
         cu_seqlens(spans, 1 << 29)
     assert cu_seqlens(spans.of_rows(1, 4), 1 << 29).tolist() == [0, 1 << 29, 2 << 29, 3 << 29]
