@@ -24,7 +24,7 @@ import pyarrow as pa
 from mixture import schemas
 from mixture.errors import StoreError
 from mixture.hashing import U64
-from mixture.shards.read import REMEDY
+from mixture.shards.read import REMEDY, is_shard
 from mixture.shards.record import record_path, rows_path
 from mixture.shards.spans import tokens_of
 from mixture.storage import Mirror, Place, mirror, need, read_json, read_record, refusals, size_of
@@ -128,9 +128,9 @@ class Shard:
             self._bytes = source.read_buffer()
         # The file is closed again: thousands of shards are no thousands of open files.
         self._reader = pa.ipc.open_file(pa.BufferReader(self._bytes))
-        kind = self._reader.schema.field("input_ids").type
-        if not pa.types.is_fixed_size_list(kind) or kind.list_size != self._length:
-            raise ValueError(f"its sequences are {kind}, the lock says {self._length:,} places")
+        schema = self._reader.schema
+        if not is_shard(schema) or schema.field("input_ids").type.list_size != self._length:
+            raise ValueError(f"its columns are not those of a shard with sequences of {self._length:,}")
         self._first: pa.RecordBatch | None = self._batch(0)
         self.per_piece = len(self._first)
         count = self._reader.num_record_batches
@@ -179,7 +179,7 @@ class Shard:
                     begin = self._bytes.address
                     need([(self._mirror, _stretches(batch, begin))])
                 self._pieces[number] = Piece.of(batch, begin)
-            except (pa.ArrowException, ValueError) as error:
+            except (pa.ArrowException, OSError, ValueError) as error:
                 raise self._damaged(error) from error
         return self._pieces[number]
 

@@ -145,7 +145,7 @@ def map_shard(path: Place) -> OpenShard:
             batch.validate()
     except (pa.ArrowException, OSError) as error:
         raise StoreError(_damaged(path, error)) from error
-    if not _is_shard(schema):
+    if not is_shard(schema):
         columns = ", ".join(f"{field.name} {field.type}" for field in schema)
         raise StoreError(f"{path}: no shard, its columns are {' '.join(columns.split())}; {REMEDY}")
     firsts = np.concatenate([[0], np.cumsum([len(batch) for batch in batches], dtype=np.int64)]).astype(np.int64)
@@ -156,7 +156,7 @@ def _damaged(path: Place, error: Exception) -> str:
     return f"{path}: damaged, no Arrow file ({' '.join(str(error).split()).rstrip('. ')}); {REMEDY}"
 
 
-def _is_shard(schema: pa.Schema) -> bool:
+def is_shard(schema: pa.Schema) -> bool:
     """Say whether columns are those of `schemas.shard`."""
     ids = schema.field("input_ids").type if "input_ids" in schema.names else None
     if ids is None or not pa.types.is_fixed_size_list(ids):
