@@ -49,6 +49,8 @@ class Slurm:
         self.say = say
         self.cluster = Slurmctl(say)
         self._parts: list[Part] = []
+        #: Batches whose results have all come: their jobs are about to end by themselves.
+        self._whole: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -100,7 +102,7 @@ class Slurm:
         parts, rest = adopt(self, earlier, tasks, queue)
         kept = {part.batch.name for part in parts}
         # Their jobs first: nobody asks for what they make.
-        self.cluster.cancel(leftovers(queue, kept))
+        self.cluster.cancel(leftovers(queue, kept | self._whole))
         for batch in earlier:
             if batch.name not in kept:
                 batch.remove()
@@ -120,6 +122,7 @@ class Slurm:
     def _end_whole(self) -> None:
         for part in [part for part in self._parts if not part.left]:
             part.finish()
+            self._whole.add(part.batch.name)
             self._parts.remove(part)
 
 

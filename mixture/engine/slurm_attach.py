@@ -69,7 +69,7 @@ def alive(batch: Batch, queue: Sequence[Queued]) -> Iterator[int]:
 
 
 def leftovers(queue: Sequence[Queued], kept: set[str]) -> list[str]:
-    """Return the jobs in the queue that are of none of the batches that are kept, as scancel wants them."""
+    """Return the jobs in the queue that are of none of these batches, as scancel wants them."""
     return [spelled(line) for line in queue if line.comment.split(":")[1:2] not in [[name] for name in kept]]
 
 

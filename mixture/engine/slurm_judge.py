@@ -125,7 +125,7 @@ def _of_the_node(case: Case) -> Verdict | None:
         words = said or f"{case.node} does not see the work directory; give one that every node shares"
         return Verdict(f"{case.stage}: {words}", again=False)
     if case.ended.signal == 53:
-        words = f"could not open its log {case.log} on {case.node}; set slurm.logs to a folder that nodes share"
+        words = f"could not open its log {case.log} on {case.node}; give a work directory, or slurm.logs, that every node shares"
         return Verdict(f"{case.job} {words}", again=False)
     return Verdict(f"{case.stage}: {said}{case.look}", spent=True) if said and code else None
 

@@ -1,9 +1,12 @@
 """Files in and out, on this machine and in object stores, by the same names.
 
-places    as_place("s3://…"), stamps and listings      publish   written aside, published whole
-transfer  ranges in, files out, tried again      records   sealed JSON
-mirror    objects as files of this machine       hold      one run at a time
-faults    what storage refuses, in a sentence      tries   how often, and for how long, a store is asked
+    places     as_place("s3://…"), stamps, listings      publish   written aside, published whole
+    transfer   ranges in, files out, tried again         records   sealed JSON
+    mirror     objects as files of this machine          hold      one run at a time
+    faults     what storage refuses, in a sentence       tries     how often, and for how long, a store is asked
+    tables     Parquet and Arrow, here and there         scratch   this machine's own folder for objects
+
+Who calls these does not ask which kind of place it has.
 """
 
 from mixture.storage.faults import Place, explain, is_refusal, refusals
@@ -23,7 +26,6 @@ from mixture.storage.places import (
     matches,
     read_bytes,
     remove_folder,
-    scratch,
     size_of,
     spill,
     stamp,
@@ -31,6 +33,7 @@ from mixture.storage.places import (
 )
 from mixture.storage.publish import HashingWriter, publish
 from mixture.storage.records import SEAL, read_json, read_record, unsealed, write_json
+from mixture.storage.scratch import scratch
 from mixture.storage.transfer import file_digest, open_raw, open_read, remove
 
 at = as_place

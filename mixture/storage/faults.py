@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from mixture.errors import StoreError
+from mixture.storage.scratch import scratch_root
 
 if TYPE_CHECKING:
     from upath import UPath  # a tenth of a second that no command on a file system has to wait for
@@ -27,6 +28,8 @@ _DISK_ERRORS = {
     errno.EROFS: "the file system is read-only",
     errno.EFBIG: "the file is over the size limit of this file system or shell",
 }
+
+_PLACES = "place (--work, --out)"
 
 #: Packages whose errors are a store's refusal; their clients raise them as they come.
 _CLIENTS = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "azure", "adlfs", "fsspec", "urllib3")
@@ -78,10 +81,14 @@ def explain(error: BaseException, path: Place) -> str:
         # What a quota leaves, nobody tells.
         free = _free_bytes(path) if code == errno.ENOSPC else None
         left = f" ({free / 1e6:,.1f} MB free)" if free is not None else ""
-        move = "free some space or give another place (--work, --out), then run the same command again"
-        return f"{place}: {cause}{left}; {move}"
+        other = "scratch folder (scratch: of the profile, or MIXTURE_SCRATCH)" if _is_scratch(place) else _PLACES
+        return f"{place}: {cause}{left}; free some space or give another {other}, then run the same command again"
     moves = {errno.ENOENT: "check the name", errno.ENAMETOOLONG: "give a shorter one"}
     return f"{place}: {cause}; {moves.get(code, 'mend that, or give another place, then run the same command again')}"
+
+
+def _is_scratch(path: Path) -> bool:
+    return path.is_relative_to(scratch_root())
 
 
 def _refusal(error: BaseException) -> str:

@@ -23,9 +23,9 @@ import filelock
 
 from mixture.errors import BusyError, StoreError
 from mixture.storage.faults import Place, explain, is_refusal, refusals
-from mixture.storage.places import scratch
 from mixture.storage.publish import machine
 from mixture.storage.records import read_record, write_json
+from mixture.storage.scratch import scratch
 from mixture.storage.transfer import remove
 from mixture.storage.tries import tried
 

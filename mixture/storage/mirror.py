@@ -27,7 +27,8 @@ import xxhash
 
 from mixture.errors import StoreError
 from mixture.storage.faults import Place, refusals
-from mixture.storage.places import each, scratch, stamp
+from mixture.storage.places import each, stamp
+from mixture.storage.scratch import scratch
 from mixture.storage.transfer import Range, fetch
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ come from the usual environment of each, never from us. Listings are never cache
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import shutil
 import tempfile
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from mixture.errors import StoreError
 from mixture.storage.faults import Place, refusals
+from mixture.storage.scratch import scratch
 from mixture.storage.tries import CLIENT_TRIES, CONNECT_SECONDS, READ_SECONDS, tried
 
 if TYPE_CHECKING:
@@ -82,32 +82,6 @@ def as_place(place: str | os.PathLike[str] | UPath) -> Place:
 def is_remote(path: Place) -> TypeGuard[UPath]:
     """Say whether a place is an object store's."""
     return not isinstance(path, Path)
-
-
-def scratch() -> Path:
-    """Return this machine's folder for what is fetched from object storage, or about to go there.
-
-    `MIXTURE_SCRATCH` names it, with `~` and variables of this machine's environment; where one of these is not set (a
-    job's, seen by the process that submits it), it is the usual folder. A machine that was started anew has a new one:
-    what was not written to its disk is not taken for whole.
-    """
-    named = os.path.expandvars(os.environ.get("MIXTURE_SCRATCH", ""))
-    folder = (
-        Path(named).expanduser()
-        if named and "$" not in named
-        else Path(tempfile.gettempdir()) / f"mixture-{os.getuid()}"
-    )
-    folder = folder / _boot()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
-
-
-@functools.cache
-def _boot() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()[:8]
-    except OSError:
-        return "boot"
 
 
 def read_bytes(path: Place) -> bytes:

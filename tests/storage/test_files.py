@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from pathlib import Path
@@ -11,7 +12,7 @@ import xxhash
 
 from mixture.errors import BusyError, InputError, StoreError
 from mixture.patterns import expand
-from mixture.storage import only_run, publish, read_json, write_json
+from mixture.storage import explain, only_run, publish, read_json, scratch, write_json
 from mixture.storage.publish import machine
 
 
@@ -56,6 +57,19 @@ def test_a_full_disk_is_a_sentence_with_the_next_move(tmp_path: Path) -> None:
     ):
         raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_a_used_up_quota_nothing_is_said_that_nobody_knows(tmp_path: Path) -> None:
+    said = explain(OSError(errno.EDQUOT, "Disk quota exceeded"), tmp_path)
+    assert said.startswith(f"{tmp_path}: the disk quota is used up; free some space or give another place (--work, ")
+
+
+def test_a_full_scratch_folder_is_told_from_a_full_work_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIXTURE_SCRATCH", str(tmp_path))
+    said = explain(OSError(errno.ENOSPC, "No space left on device", str(scratch() / "mirrors")), Path())
+    assert "MB free); free some space or give another scratch folder (scratch: of the profile, or MIXTURE_SCR" in said
 
 
 def test_a_record_that_is_not_json_is_named(tmp_path: Path) -> None:
