@@ -273,7 +273,7 @@ def _by_flex(
     window: int | None,
 ) -> torch.Tensor:
     """FlexAttention; (1, heads, places, d) in and out. Compiled on a GPU; elsewhere slow, for tests."""
-    compute = _flex() if query.device.type == "cuda" else flex_attention
+    compute: Callable[..., Any] = _flex() if query.device.type == "cuda" else flex_attention
     out: torch.Tensor = compute(
         query,
         key,

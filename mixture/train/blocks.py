@@ -1,8 +1,8 @@
 """Which blocks of scores FlexAttention visits, by arithmetic on places.
 
 What a query sees is one stretch of keys, and from query to query both its ends move forward, never back. So the blocks
-that a block of queries looks at lie side by side, and those that are seen whole lie side by side among them. Segments of
-3 and 5 places, blocks of 2 × 2 (here they are of 128 × 128):
+that a block of queries looks at lie side by side, and those that are seen whole lie side by side among them. Segments
+of 3 and 5 places, blocks of 2 × 2 (here they are of 128 × 128):
 
     query              0 1 | 2 3 | 4 5 | 6 7
     first key          0 0 | 0 3 | 3 3 | 3 3

@@ -15,14 +15,16 @@ root.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from mixture.errors import TrainError, nearest
@@ -129,6 +131,23 @@ class Trainee(nn.Module):
     def tied(self) -> bool:
         """Whether the output embedding is the input embedding."""
         return bool(getattr(self.config, "tie_word_embeddings", False))
+
+    def prepare_layers(self, *, compiled: bool, recompute: bool) -> None:
+        """Choose how each decoder layer runs. Call it once, before FSDP, whose hooks then stay outside.
+
+        Args:
+            compiled: by torch.compile. Layers are alike, so that is one graph, whatever the documents; attention other
+                than `varlen` on one rank is left out of it.
+            recompute: of each layer only its input is kept, the rest is computed again in backward (activation
+                checkpointing). It goes around what is compiled, so that attention may be left out.
+        """
+        for layer in self.layers:
+            forward: Callable[..., Any] = layer.forward
+            if compiled:
+                forward = torch.compile(forward)
+            if recompute:
+                forward = functools.partial(checkpoint, forward, use_reentrant=False)
+            layer.forward = forward
 
     def set_rope(self, rope: Rope, length: int) -> RopeRecord:
         """Stretch the rotary embedding anew, from the model's own, for sequences of a length; between phases.

@@ -172,7 +172,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def export(trainee: Trainee, state: Mapping[str, torch.Tensor], folder: Path, dtype: torch.dtype | None = None) -> None:
-    """Write a model in Hugging Face's layout: weights, config with its rotary embedding, and the tokenizer it came with.
+    """Write a model in Hugging Face's layout: weights, config with its rotary embedding, the tokenizer it came with.
 
     `AutoModelForCausalLM.from_pretrained(folder)` reads it. One rank calls this, with whole tensors.
 
