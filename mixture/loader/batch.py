@@ -204,8 +204,8 @@ class Batches(IterableDataset[Batch]):
             self._walk = replace(self._walk, state=state)
         elif share != self._mine(_turn()[1]):
             raise LockError(
-                f"the loader's state is of one worker in mid-step, with {_told(share)}, now there are "
-                f"{_told(self._mine(_turn()[1]))}: keep those, or save the state of `Counted`, good for any number"
+                f"the loader's state is of one worker in mid-step ({_told(share)}), and this is another "
+                f"({_told(self._mine(_turn()[1]))}): keep those numbers, or save the state of `Counted`, good for any"
             )
         self._at, self._resumed = (state.sequences, micro), True
 
