@@ -68,6 +68,8 @@ _FICKLE = frozenset(
     }
 )
 _FICKLE_STARTS = ("__internal", "json_serialize", "json_deserialize", "parse_duckdb", "pg_", "st_")
+#: Types of moments that are shown in a time zone.
+_ZONED = re.compile("WITH TIME ZONE|TIMESTAMPTZ")
 #: Functions that DuckDB writes out in others, all of them allowed.
 _MACROS = frozenset(
     {"if", "nullif", "fdiv", "fmod", "split_part", "date_add", "days_in_month", "list_min", "list_max", "list_count"}
@@ -306,9 +308,11 @@ def _functions() -> Mapping[str, Mapping[str, set[str | None]]]:
     """Return the kinds of each function that DuckDB has, and how constant each is."""
     known: dict[str, dict[str, set[str | None]]] = {}
     with duckdb.connect() as db:
-        query = "SELECT DISTINCT lower(function_name), function_type, stability FROM duckdb_functions()"
-        for name, kind, stability in db.execute(query).fetchall():
-            known.setdefault(name, {}).setdefault(kind, set()).add(stability)
+        query = "SELECT lower(function_name), function_type, stability, parameter_types FROM duckdb_functions()"
+        for name, kind, stability, takes in db.execute(query).fetchall():
+            # What depends on the time zone alone is constant: ours is always UTC (`weights`).
+            zoned = stability == "CONSISTENT_WITHIN_QUERY" and any(_ZONED.search(str(of)) for of in takes)
+            known.setdefault(name, {}).setdefault(kind, set()).add("CONSISTENT" if zoned else stability)
     return known
 
 

@@ -42,6 +42,7 @@ def refusal(db: duckdb.DuckDBPyConnection, text: str, label: str = "where") -> s
         "/* all */ n_tokens > 1000",
         "lang = 'en' AND NOT domain IN ('books', 'wiki')",
         "n_tokens BETWEEN 10 AND 20 OR quality IS NULL",
+        "n_tokens + 1 > 1000 - n_tokens",
         "\"meta.title\" LIKE 'x%' AND regexp_matches(lang, '^e')",
         "Größe > 1 and lang <> '漢字🙂'",
         "CASE WHEN quality > .5 THEN true END",
