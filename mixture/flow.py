@@ -95,7 +95,7 @@ class Job:
         """Read what a plan is told besides its recipe.
 
         Args:
-            consumed: `OLD.lock.json@SEQUENCE`, see `given.parse_consumed`.
+            consumed: `OLD.lock.json@SEQUENCE`, or a ledger's name, see `given.parse_consumed`.
             like: a lock whose documents and order are kept.
             scale: a fraction of the budget.
             match_repetition: draw from that fraction of the documents.
@@ -114,7 +114,7 @@ class Job:
             followed = tuple(phase["stream"]["digest"] for phase in lock.phases)
         seen = given_stage.merged(entry for text in consumed for entry in given_stage.parse_consumed(text))
         for text in consumed:
-            if self.lock_path.exists() and Path(text.partition("@")[0]).resolve() == self.lock_path.resolve():
+            if self.lock_path.exists() and given_stage.named_lock(text).resolve() == self.lock_path.resolve():
                 raise PlanError(
                     f"--consumed {text}: that is the lock which this plan writes; keep the old one under another name, "
                     "or name the new one with --lock"

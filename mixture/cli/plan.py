@@ -19,7 +19,8 @@ Consumed = Annotated[
     typer.Option(
         "--consumed",
         metavar="LOCK@SEQUENCE",
-        help="What was trained on already: the sequences of an older lock before SEQUENCE (or @end, @PHASE:SEQUENCE).",
+        help="What was trained on already: the sequences of an older lock before SEQUENCE (or @end, @PHASE:SEQUENCE), "
+        "or the ledger.json of a training run.",
     ),
 ]
 Like = Annotated[
@@ -54,6 +55,7 @@ def command(
         _show_cells(job, show, planner)
         return
     from mixture.lockfile import read
+    from mixture.plan.given import named_lock
     from mixture.report.changes import share_table
     from mixture.report.facts import lock_tables
 
@@ -63,7 +65,7 @@ def command(
         "lock": str(job.lock_path),
         "fingerprint": made.lock.fingerprint,
     } | made.lock.made()
-    followed = [like] if like is not None else [Path(text.partition("@")[0]) for text in consumed or ()]
+    followed = [like] if like is not None else [named_lock(text) for text in consumed or ()]
     changed = [share_table(str(path), str(job.lock_path), old, made.lock) for path in followed if (old := read(path))]
     where = f"lock in {job.lock_path}", f"next: mixture pack {job.path}{job.lock_option}"
     show(summary, *lock_tables(made.lock), *changed, *where)

@@ -303,7 +303,7 @@ class TrainConfig(Part):
     after: str | None = Field(
         None,
         min_length=1,
-        description="a run's folder, or a checkpoint, whose weights and moments this run goes on from",
+        description="a run's folder, or a checkpoint: this run begins with its weights and moments",
     )
     rope: RopeRule = RopeRule()
     batch: BatchRule

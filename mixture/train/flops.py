@@ -8,9 +8,9 @@ a key that it may look at: causal, inside a document where documents are masked,
 tokens. Of each pair and head, head_dim multiplications and additions are for the score and as many for the value.
 
 That is appendix B of PaLM (Chowdhery et al. 2022, arXiv 2204.02311) and the formula of Megatron-LM (Narayanan et al.
-2021, arXiv 2104.04473), but for P: they count every pair of a sequence, ours are the half that a causal mask leaves, and
-of those what document masks leave. MFU is so never flattered by work that nobody needed. What activation checkpointing
-computes again is not counted either. Grouped queries change N, not P.
+2021, arXiv 2104.04473), but for P: they count every pair of a sequence, we count the half that a causal mask leaves,
+and of that what document masks leave. So MFU is never flattered by work that nobody needed. What activation
+checkpointing computes again is not counted either. Grouped queries change N, not P.
 
     a layer of hidden 2, 1 head of 2, intermediate 4; vocabulary 8; segments of 3 and 1 tokens
     N = 4·2·2 + 3·2·4 + 2·8 = 56      T = 4      P = 6 + 1      FLOPs = 6·56·4 + 12·1·1·2·7 = 1,512
@@ -18,19 +18,21 @@ computes again is not counted either. Grouped queries change N, not P.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-#: Dense bfloat16 FLOP/s of GPUs with float32 sums, from their makers' data sheets, by a part of the name that the driver
-#: gives them. The first that is found counts, so longer names come before those that they contain.
+#: Dense bfloat16 FLOP/s of GPUs with float32 sums, from their makers' data sheets, by words of the name that the driver
+#: gives them. The first that is found counts, so `H100 PCIe` comes before `H100`.
 PEAKS = {
     "H100 PCIe": 756e12,
     "H100 NVL": 835e12,
     "GH200": 989e12,
     "H100": 989e12,
+    "H200 NVL": 835e12,
     "H200": 989e12,
     "H800": 989e12,
     "H20": 148e12,
@@ -139,7 +141,7 @@ def step_flops(shape: Shape, tokens: int, pairs: int) -> float:
 
 def peak_flops(gpu: str) -> float | None:
     """Return how many dense bfloat16 FLOP/s a GPU can do, by the name that its driver gives it; None if unknown."""
-    return next((peak for name, peak in PEAKS.items() if name.lower() in gpu.lower()), None)
+    return next((peak for name, peak in PEAKS.items() if re.search(rf"\b{name}\b", gpu, re.IGNORECASE)), None)
 
 
 def mfu(flops: float, seconds: float, gpus: int, peak: float) -> float:
