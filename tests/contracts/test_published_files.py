@@ -15,6 +15,7 @@ import mixture
 from mixture import scaffold
 from mixture.recipe import json_schema
 from mixture.recipe.file import load, parse
+from mixture.train import config as train_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,9 +29,24 @@ def test_the_quick_start_is_what_init_writes() -> None:
     assert (ROOT / "manifests" / "quickstart.yaml").read_text() == scaffold.quickstart()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "manifests").glob("*.yaml")), ids=lambda p: p.stem)
+MANIFESTS = sorted((ROOT / "manifests").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", [p for p in MANIFESTS if not p.stem.startswith("train-")], ids=lambda p: p.stem)
 def test_every_manifest_is_a_recipe_of_its_name(path: Path) -> None:
     assert load(path).name == path.stem
+
+
+@pytest.mark.parametrize("path", [p for p in MANIFESTS if p.stem.startswith("train-")], ids=lambda p: p.stem)
+def test_a_manifest_to_train_is_a_config_of_its_name_on_a_recipe_that_is_there(path: Path) -> None:
+    config = train_config.load(path)
+    assert config.name == path.stem
+    assert (ROOT / config.lock.replace(".lock.json", ".yaml")).is_file()
+
+
+def test_the_published_schema_is_the_training_config_s() -> None:
+    published = json.loads((ROOT / "manifests" / "train.schema.json").read_text())
+    assert published == json.loads(json.dumps(train_config.json_schema())), "write json_schema() of it again"
 
 
 def test_ci_runs_the_commands_of_the_readme() -> None:
