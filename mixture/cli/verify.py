@@ -24,10 +24,10 @@ def command(
     job: "Job", show: Show, *, shards: Shards = None, sample: Sample = 1.0, seed: Seed = 0, inputs: Inputs = False
 ) -> None:
     """Re-hash shards, plan, index and store, and re-check that every cell is exact and every cap holds."""
-    from mixture.storage import at
+    from mixture.storage import as_place
     from mixture.verify import Checks
 
-    found = job.inspect(Checks(None if shards is None else at(shards), sample=sample, seed=seed, inputs=inputs))
+    found = job.inspect(Checks(None if shards is None else as_place(shards), sample=sample, seed=seed, inputs=inputs))
     for finding in found.findings[1:]:
         job.progress.say(finding.message)
     show(found.to_json(), *([] if found.findings else _sentences(found)))

@@ -70,9 +70,9 @@ def place(text: str) -> Place:
     Raises:
         StoreError: nothing here can reach such a URL.
     """
-    from mixture.storage import at
+    from mixture.storage import as_place
 
-    found = at(text)
+    found = as_place(text)
     return found.absolute() if isinstance(found, Path) else found
 
 

@@ -38,10 +38,6 @@ class Task:
         return getattr(importlib.import_module(module), name)(**self.arguments)
 
 
-#: The stages that have tasks, by the names of their commands.
-STAGES = ("tokenize", "score", "plan", "pack", "verify", "export")
-
-
 class Engine(Protocol):
     """Where tasks run."""
 
@@ -50,7 +46,7 @@ class Engine(Protocol):
 
         Args:
             tasks: what to run.
-            stage: one of `STAGES`; where tasks run, and with what, may differ by stage.
+            stage: one of `profile.STAGES`; where tasks run, and with what, may differ by stage.
 
         Raises:
             EngineError: a task died again and again without an error of its own.

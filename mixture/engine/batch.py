@@ -21,9 +21,7 @@ then takes the old one away. So a million tasks are not a million files, and who
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -32,7 +30,7 @@ from typing import Any
 
 from mixture.engine import Task
 from mixture.hashing import fingerprint
-from mixture.storage import Place, each, files_in, read_record, refusals, remove, write_json
+from mixture.storage import Place, each, files_in, read_record, refusals, remove, remove_folder, write_json
 
 #: Tasks in one file of tasks, about: an element reads one such file.
 _BLOCK_TASKS = 1000
@@ -206,15 +204,6 @@ class Listing:
     counts: dict[int, list[int]]
     errors: frozenset[int]
     stops: frozenset[int]
-
-
-def remove_folder(folder: Place) -> None:
-    """Remove a folder and all in it; what another process puts there meanwhile may stay."""
-    if isinstance(folder, Path):
-        shutil.rmtree(folder, ignore_errors=True)
-        return
-    with refusals(folder), contextlib.suppress(FileNotFoundError):
-        folder.fs.rm(folder.path, recursive=True)
 
 
 def open_batch(work: Place, stage: str, tasks: Sequence[Task], per_element: int) -> Batch:

@@ -8,22 +8,20 @@ The last argument says how often it will be run again if it dies. It ends with a
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import socket
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
 from mixture.engine import Task
+from mixture.engine.attempt import node
 from mixture.engine.batch import Batch, read_batch
 from mixture.engine.local import Local
 from mixture.engine.slurm_script import FAILED, MARK, NO_FOLDER, STOPPED
-from mixture.errors import EngineError, MixtureError, StoreError
-from mixture.storage import as_place, explain
+from mixture.errors import EngineError, MixtureError
+from mixture.storage import as_place
 
 _TAIL_LINES = 20
 _TAIL_BYTES = 4096
@@ -35,32 +33,6 @@ _AGAIN = 1
 
 class _Stopped(BaseException):
     """SIGTERM: the time limit, scancel, or a node that is wanted for something else."""
-
-
-def attempt(function: str, arguments: dict[str, Any], label: str) -> dict[str, Any]:
-    """Run a task; return its record, or the error of its own that it ended in."""
-    try:
-        record = Task(function, arguments, 0, label).run()
-        # What cannot travel fails here, beside the task's name.
-        return {"record": json.loads(json.dumps(record, allow_nan=False))}
-    except MixtureError as error:
-        # A disk may be full on one node only.
-        sentence = f"on {node()}: {error}" if isinstance(error, StoreError) else str(error)
-        return {"error": type(error).__name__, "sentence": sentence, "trace": "", "own": True, "final": True}
-    except OSError as error:
-        # It may pass, as a file system that is away for a moment.
-        sentence = f"on {node()}: {explain(error, Path(str(error.filename or '.')))}"
-        return {"error": "StoreError", "sentence": sentence, "trace": "", "own": True, "final": False}
-    except Exception as error:  # noqa: BLE001 - whatever it is, the driver must be told
-        said = " ".join(str(error).split())
-        sentence = f"{type(error).__name__}: {said}" if said else type(error).__name__
-        return {
-            "error": "EngineError",
-            "sentence": sentence,
-            "trace": traceback.format_exc(),
-            "own": False,
-            "final": False,
-        }
 
 
 def run_element(batch: Batch, element: int, again: int) -> int:
@@ -106,7 +78,7 @@ def run_element(batch: Batch, element: int, again: int) -> int:
 
 def _wrapped(task: Task) -> Task:
     arguments = {"function": task.function, "arguments": task.arguments, "label": task.label}
-    return Task("mixture.engine.element:attempt", arguments, task.weight, task.label)
+    return Task("mixture.engine.attempt:attempt", arguments, task.weight, task.label)
 
 
 def _fail(batch: Batch, element: int, label: str, outcome: dict[str, Any], again: int) -> int:
@@ -138,11 +110,6 @@ class _Writer:
         if len(self.results) > self._published:
             self._batch.write_results(self._element, self.results, self._published)
             self._published, self._last = len(self.results), time.monotonic()
-
-
-def node() -> str:
-    """Return what the cluster calls this machine."""
-    return os.environ.get("SLURMD_NODENAME") or socket.gethostname().partition(".")[0]
 
 
 def facts(error: str, sentence: str, tasks: list[str] | None = None) -> dict[str, Any]:

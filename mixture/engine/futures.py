@@ -16,22 +16,19 @@ from __future__ import annotations
 import functools
 import json
 import os
-import platform
 import sys
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError
-from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from mixture import __version__, errors, lockfile
+from mixture import __version__, lockfile
 from mixture.engine import Task
-from mixture.errors import EngineError, MixtureError, StoreError
-from mixture.storage import explain
+from mixture.engine.attempt import attempt, in_a_line, kind_of, node
+from mixture.errors import EngineError
 
 #: What a worker evaluates, with `text` bound. Only text: it needs neither our package on the scheduler nor the same
 #: Python, and a worker without our package can still say so.
@@ -236,15 +233,12 @@ def answer(text: str) -> str:
 
 
 def _outcome(task: Task, more: dict[str, Any]) -> str:
-    try:
-        return json.dumps({"record": task.run()} | more)
-    except MixtureError as error:
-        sentence = f"on {platform.node()}: {error}" if isinstance(error, StoreError) else str(error)
-        return json.dumps({"error": [type(error).__name__, sentence]})
-    except OSError as error:
-        return json.dumps({"error": ["StoreError", f"on {platform.node()}: {explain(error, Path())}"]})
-    except Exception as error:  # noqa: BLE001 - it crosses to the driver as a sentence
-        return json.dumps({"crash": in_a_line(error), "where": _where()})
+    found = attempt(task.function, task.arguments, task.label)
+    if "error" not in found:
+        return json.dumps(found | more)
+    if found["own"]:
+        return json.dumps({"error": [found["error"], found["sentence"]]})
+    return json.dumps({"crash": found["sentence"], "where": _where()})
 
 
 def _record(task: Task, text: str, rules: Rules, heard: set[str]) -> Any:
@@ -252,8 +246,7 @@ def _record(task: Task, text: str, rules: Rules, heard: set[str]) -> Any:
     back = json.loads(text)
     if "error" in back:
         name, sentence = back["error"]
-        kind = getattr(errors, name, EngineError)
-        raise (kind if isinstance(kind, type) and issubclass(kind, MixtureError) else EngineError)(sentence)
+        raise kind_of(name)(sentence)
     if "crash" in back:
         raise EngineError(
             f"{rules.stage}: {task.label}: failed on {back['where']} with {back['crash']}; "
@@ -278,15 +271,10 @@ def _record(task: Task, text: str, rules: Rules, heard: set[str]) -> Any:
     return back["record"]
 
 
-def in_a_line(error: BaseException) -> str:
-    """Return the last line of an error's traceback, without line breaks."""
-    return " ".join(traceback.format_exception_only(error)[-1].split())
-
-
 @functools.cache
 def _versions() -> dict[str, str]:
     return lockfile.versions_here()
 
 
 def _where() -> str:
-    return f"{platform.node()} ({sys.executable})"
+    return f"{node()} ({sys.executable})"

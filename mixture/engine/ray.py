@@ -22,7 +22,8 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from mixture.engine import Task
-from mixture.engine.futures import CARRIED, LostError, Rules, drive, in_a_line
+from mixture.engine.attempt import in_a_line
+from mixture.engine.futures import CARRIED, LostError, Rules, drive
 from mixture.errors import EngineError
 from mixture.profile import Profile, Resources
 

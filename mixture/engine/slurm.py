@@ -17,14 +17,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from mixture.engine import Task
-from mixture.engine.batch import batches, folders, open_batch, read_batch, remove_folder
+from mixture.engine.batch import batches, folders, open_batch, read_batch
 from mixture.engine.slurm_attach import adopt, leftovers
 from mixture.engine.slurm_calls import Slurmctl
 from mixture.engine.slurm_part import Part
 from mixture.engine.slurm_script import job_name, script
 from mixture.errors import MixtureError
 from mixture.profile import Profile
-from mixture.storage import Place
+from mixture.storage import Place, remove_folder
 
 __all__ = ["Slurm", "script"]
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from typing import IO, Any
 
-from mixture.engine.element import node
+from mixture.engine.attempt import node
 from mixture.engine.slurm_calls import QueueFullError, Slurmctl
 from mixture.engine.slurm_detach import ENDED, INSIDE, cancel_others, note, read_driver
 from mixture.engine.slurm_script import FAILED, STOPPED

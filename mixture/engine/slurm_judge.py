@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mixture import errors
+from mixture.engine.attempt import kind_of
 from mixture.engine.element import tail
 from mixture.engine.slurm_calls import Ended
 from mixture.engine.slurm_script import MARK, NO_FOLDER, NO_PACKAGE, STOPPED, clock
@@ -125,8 +125,9 @@ def _of_the_node(case: Case) -> Verdict | None:
         words = said or f"{case.node} does not see the work directory; give one that every node shares"
         return Verdict(f"{case.stage}: {words}", again=False)
     if case.ended.signal == 53:
-        words = f"could not open its log {case.log} on {case.node}; give a work directory, or slurm.logs, that every node shares"
-        return Verdict(f"{case.job} {words}", again=False)
+        words = f"could not open its log {case.log} on {case.node}"
+        move = "give a work directory, or slurm.logs, that every node shares"
+        return Verdict(f"{case.job} {words}; {move}", again=False)
     return Verdict(f"{case.stage}: {said}{case.look}", spent=True) if said and code else None
 
 
@@ -161,11 +162,8 @@ def _of_the_job(case: Case) -> Verdict | None:
 
 def own_error(stage: str, told: dict[str, Any]) -> MixtureError:
     """Return the error that a task ended in, of its own class."""
-    kind = getattr(errors, str(told["error"]), EngineError)
-    if not (isinstance(kind, type) and issubclass(kind, MixtureError)):
-        kind = EngineError
     if told.get("own"):
-        return kind(told["sentence"])
+        return kind_of(str(told["error"]))(told["sentence"])
     tasks = f"{some(told['tasks'])} failed on {told['node']}: " if told.get("tasks") else ""
     log = f"; its log: {told['log']}" if told.get("log") and tasks else ""
     return EngineError(f"{stage}: {tasks}{told['sentence']}{log}")

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixture.engine import Task
-from mixture.engine.batch import Batch, Listing, remove_folder, spell, unspell
+from mixture.engine.batch import Batch, Listing, spell, unspell
 from mixture.engine.slurm_calls import AwayError, Ended, Queued, QueueFullError
 from mixture.engine.slurm_judge import Case, Verdict, held, judge, own_error
 from mixture.engine.slurm_script import element_script, logs_of
 from mixture.errors import EngineError, StoreError
-from mixture.storage import make_folder
+from mixture.storage import make_folder, remove_folder
 
 if TYPE_CHECKING:
     from mixture.engine.slurm import Slurm

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mixture.engine import STAGES
 from mixture.engine.batch import Batch, batches
 from mixture.engine.slurm_attach import alive, spelled
 from mixture.engine.slurm_calls import Queued, Slurmctl
@@ -21,6 +20,7 @@ from mixture.engine.slurm_detach import ENDED, in_turn, note, read_driver
 from mixture.engine.slurm_judge import held
 from mixture.engine.slurm_script import job_name
 from mixture.errors import EngineError
+from mixture.profile import PLACES
 from mixture.storage import Place
 
 _MOST_FAILURES = 20
@@ -29,7 +29,7 @@ _ROUNDS = 5
 
 def names(work: Place) -> list[str]:
     """Return the names that the jobs of a work directory may have."""
-    return [job_name(work, stage) for stage in (*STAGES, "driver")]
+    return [job_name(work, stage) for stage in PLACES]
 
 
 def status(work: Place, say: Callable[[str], None], *, patience: float = 5.0) -> dict[str, Any]:

@@ -25,8 +25,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 from mixture.errors import nearest
 from mixture.recipe.quantities import Part
 
-#: What a profile may give resources of its own: the stages that have tasks, and the job that drives a detached run.
-PLACES = ("tokenize", "score", "plan", "pack", "verify", "export", "driver")
+#: The stages that have tasks, by the names of their commands.
+STAGES = ("tokenize", "score", "plan", "pack", "verify", "export")
+#: What a profile may give resources of its own: those, and the job that drives a detached run.
+PLACES = (*STAGES, "driver")
 
 _MEMORY = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*([KMGT])i?B?", re.IGNORECASE)
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}

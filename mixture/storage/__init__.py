@@ -36,15 +36,12 @@ from mixture.storage.records import SEAL, read_json, read_record, unsealed, writ
 from mixture.storage.scratch import scratch
 from mixture.storage.transfer import file_digest, open_raw, open_read, remove
 
-at = as_place
-
 __all__ = [
     "SEAL",
     "HashingWriter",
     "Mirror",
     "Place",
     "as_place",
-    "at",
     "below",
     "check_bucket",
     "each",
