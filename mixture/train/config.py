@@ -22,7 +22,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_serializer, model_validator
 
 from mixture import lockfile
 from mixture.errors import ConfigError, nearest
@@ -122,7 +122,7 @@ class RopeRule(Part):
             kinds = " or ".join(kind for kind, (known, _) in _ROPES.items() if name in known)
             raise ValueError(f"{name}: kind: {self.kind} takes none; leave it out, or write kind: {kinds}")
         for name in sorted(needed - given):
-            raise ValueError(f"kind: {self.kind} needs {name}: {type(self).model_fields[name].description}")
+            raise ValueError(f"needs {name} with kind: {self.kind}: {type(self).model_fields[name].description}")
         return self
 
 
@@ -167,6 +167,11 @@ class _Adam(Part):
     clip: Annotated[Positive | None, BeforeValidator(_nothing, json_schema_input_type=float | Literal["none"])] = Field(
         1.0, description="the largest norm of a step's gradient, or none"
     )
+
+    @field_serializer("clip", when_used="json")
+    def _told(self, value: float | None) -> float | str:
+        """Tell one that is not clipped from one of which nothing is said."""
+        return "none" if value is None else value
 
 
 class OptimizerRule(_Adam):
