@@ -23,6 +23,7 @@ from mixture.cli import (
     status,
     tokenize,
     trace,
+    train,
     verify,
 )
 
@@ -62,6 +63,7 @@ for module in (
     verify,
     reproduce,
     trace,
+    train,
     report,
     diff,
     export,

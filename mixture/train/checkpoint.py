@@ -2,7 +2,7 @@
 
     checkpoints/.step-00000200.tmp/      being written, perhaps while training goes on
     checkpoints/step-00000100/           whole
-        __0_0.distcp, …, .metadata       weights and moments (torch.distributed.checkpoint): readable by any number of ranks
+        __0_0.distcp, …, .metadata       weights and moments (torch.distributed.checkpoint), for any number of ranks
         state.json                       where the run stood, and how large each file is; sealed
         ledger.json                      what had been trained on, for `mixture plan --consumed`
 
@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint import state_dict as states
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import AsyncSaveResponse, async_save
 from torch.optim import Optimizer
 
 from mixture.errors import StoreError, TrainError
@@ -105,12 +107,14 @@ class Checkpoints:
         weights, moments = states.get_state_dict(model, optimizer)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            writer = dcp.FileSystemWriter(aside, sync_files=True)
-            written = dcp.async_save(
+            writer = FileSystemWriter(aside, sync_files=True)
+            written = async_save(
                 {"model": weights, "optimizer": moments}, storage_writer=writer, process_group=self._world.background
             )
         except (OSError, CheckpointException) as error:
             raise _unwritten(aside, error) from error
+        if isinstance(written, AsyncSaveResponse):  # Where staging is asynchronous, too; this one copies at once.
+            written = written.upload_completion
         self._pending = _Pending(stand, ledger, aside, written)
         if not self._asynchronous:
             self.finish()
@@ -152,9 +156,9 @@ class Checkpoints:
         """
         weights, moments = states.get_state_dict(model, optimizer)
         try:
-            dcp.load(
+            load(
                 {"model": weights, "optimizer": moments},
-                storage_reader=dcp.FileSystemReader(checkpoint),
+                storage_reader=FileSystemReader(checkpoint),
                 process_group=self._world.background,
             )
         except (OSError, CheckpointException, RuntimeError, ValueError) as error:
@@ -186,18 +190,19 @@ def read_stand(checkpoint: Path) -> Stand:
 def full_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     """Gather all weights in rank 0's memory, by name; empty on the other ranks."""
     options = states.StateDictOptions(full_state_dict=True, cpu_offload=True)
-    return states.get_model_state_dict(model, options=options)
+    found = states.get_model_state_dict(model, options=options)
+    return {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
 
 
 def _folder_of(stand: Stand) -> str:
     return f"step-{stand.step:08d}"
 
 
-def _unwritten(aside: Path, error: Exception) -> TrainError:
+def _unwritten(aside: Path, error: BaseException) -> TrainError:
     cause = error
     if isinstance(error, CheckpointException) and error.failures:
-        first = error.failures[min(error.failures)]
-        cause = first[0] if isinstance(first, tuple) else first
+        # A rank's failure and where it happened.
+        cause = error.failures[min(error.failures)][0]
     why = explain(cause, aside) if isinstance(cause, OSError) else f"{aside}: {_cause(cause)}"
     return TrainError(
         f"the checkpoint could not be written: {why}; earlier ones are whole: mend that and run the same command again"

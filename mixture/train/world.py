@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import resource
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -31,6 +33,8 @@ from mixture.errors import MixtureError, TrainError
 _PATIENCE = timedelta(minutes=30)
 
 T = TypeVar("T")
+#: Who is told a sentence.
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -41,14 +45,16 @@ class World:
         rank: this process.
         size: how many there are.
         device: where this one computes.
-        mesh: all of them, by replicate, shard, cp.
+        parameters: all of them by replicate and fsdp: ranks along `fsdp` hold a part of each parameter.
+        sequences: all of them by data and cp: ranks along `cp` hold a part of each sequence.
         background: a group for those who talk while training goes on (checkpoints).
     """
 
     rank: int
     size: int
     device: torch.device
-    mesh: DeviceMesh
+    parameters: DeviceMesh
+    sequences: DeviceMesh
     background: dist.ProcessGroup
 
     @property
@@ -59,12 +65,12 @@ class World:
     @property
     def cp(self) -> int:
         """Ranks that share each sequence."""
-        return int(self.mesh["cp"].size())
+        return int(self.sequences["cp"].size())
 
     @property
     def sequence_group(self) -> dist.ProcessGroup | None:
         """The ranks that share sequences with this one; None where each has its own."""
-        return self.mesh.get_group("cp") if self.cp > 1 else None
+        return self.sequences.get_group("cp") if self.cp > 1 else None
 
     @property
     def data_rank(self) -> int:
@@ -79,12 +85,12 @@ class World:
     @property
     def sharding(self) -> DeviceMesh:
         """The mesh over which FSDP shards, and replicates where that is asked for: (fsdp), or (replicate, fsdp)."""
-        return self.mesh["replicate", "fsdp"] if self.mesh["replicate"].size() > 1 else self.mesh["fsdp"]
+        return self.parameters if self.parameters["replicate"].size() > 1 else self.parameters["fsdp"]
 
     @property
     def sharders(self) -> int:
         """How many ranks hold a part of each parameter."""
-        return int(self.mesh["fsdp"].size())
+        return int(self.parameters["fsdp"].size())
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """Return the sum over all ranks of a tensor of equal shape, on this rank's device."""
@@ -106,16 +112,31 @@ class World:
         return found
 
     def together(self, problem: MixtureError | None) -> None:
-        """Go on if no rank has a problem; else raise the first one's on all.
+        """Go on if no rank has a problem; else end all of them, and let rank 0 tell.
 
         Raises:
-            MixtureError: of the first rank that has one.
+            MixtureError: on rank 0, of the first rank that has one.
+            SystemExit: on the others.
         """
+        if self.size == 1 and problem is None:
+            return
         said: list[Any] = [None] * self.size
         dist.all_gather_object(said, problem)
         found = next((error for error in said if error is not None), None)
-        if found is not None:
+        if found is None:
+            return
+        if self.first:
             raise found
+        raise SystemExit(1)
+
+    def peak_memory(self) -> int:
+        """Return the most bytes of memory that this rank's device held since the last question; of a CPU, ever."""
+        if self.device.type == "cuda":
+            most = torch.cuda.max_memory_allocated(self.device)
+            torch.cuda.reset_peak_memory_stats(self.device)
+            return most
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
     def wait(self) -> None:
         """Go on when all ranks are here."""
@@ -146,13 +167,12 @@ def join(replicate: int = 1, cp: int = 1) -> Iterator[World]:
     if "RANK" in os.environ:
         dist.init_process_group(backend, timeout=_PATIENCE)
     else:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
     try:
-        mesh = init_device_mesh(
-            device.type, (replicate, size // replicate // cp, cp), mesh_dim_names=("replicate", "shard", "cp")
-        )
-        mesh["shard", "cp"]._flatten("fsdp")  # noqa: SLF001 torch's own way to name a flattened mesh
-        yield World(rank, size, device, mesh, dist.new_group(backend="gloo"))
+        # Two meshes over the same ranks: neighbours share sequences, and all of a replica's ranks share parameters.
+        parameters = init_device_mesh(device.type, (replicate, size // replicate), mesh_dim_names=("replicate", "fsdp"))
+        sequences = init_device_mesh(device.type, (size // cp, cp), mesh_dim_names=("data", "cp"))
+        yield World(rank, size, device, parameters, sequences, dist.new_group(backend="gloo"))
     finally:
         dist.destroy_process_group()
 
