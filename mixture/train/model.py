@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
@@ -202,21 +203,9 @@ def outline(
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, attn_implementation=NAME, dtype=torch.float32)
-    except ValueError as error:
-        raise TrainError(
-            f"model_type: {config.model_type}: transformers makes no causal language model of it ("
-            f"{_line(error)}); give one of {', '.join(FAMILIES)}"
-        ) from error
-    if not model.is_backend_compatible():
-        raise TrainError(
-            f"model_type: {config.model_type}: its attention in this transformers cannot be replaced; give one of "
-            f"{', '.join(FAMILIES)}"
-        )
-    if model.get_output_embeddings().bias is not None:
-        raise TrainError(
-            f"model_type: {config.model_type}: its output embedding has a bias, which is not done here; give one of "
-            f"{', '.join(FAMILIES)}"
-        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise _other(config, f"transformers makes no causal language model of it ({_line(error)[:200]})") from error
+    _check_model(model)
     return Trainee(model, source, original, record, chunk, notes)
 
 
@@ -239,7 +228,7 @@ def read_config(folder: Path) -> PretrainedConfig:
             raise TypeError("not a mapping")
         kind = _config_class(fields.get("model_type"), str(path))
         return kind.from_dict(fields)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, StrictDataclassError) as error:
         raise TrainError(f"{path}: not a model's config ({_line(error)}); copy the model's folder again") from error
 
 
@@ -263,7 +252,7 @@ def described(fields: Mapping[str, Any] | None, vocabulary: int | None = None) -
         given.setdefault("vocab_size", vocabulary)
     try:
         config: PretrainedConfig = kind(**given)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
         raise TrainError(f"model.config: {_line(error)}; mend the field, as {kind.model_type!r} knows it") from error
     return config
 
@@ -291,21 +280,39 @@ def _check(config: PretrainedConfig, vocabulary: int | None) -> tuple[str, ...]:
         )
     if getattr(config, "attention_dropout", 0.0):
         raise TrainError(f"attention_dropout: {config.attention_dropout} is not done here; set it to 0 in the config")
+    if not getattr(config, "rope_parameters", None):
+        raise _other(config, "its positions are not rotary, so documents that share a row would not have their own")
     for name, idle in _AFTER.items():
         value = getattr(config, name, idle)
         if value not in (idle, None):
-            raise TrainError(
-                f"model_type: {config.model_type}: {name}: {value} changes logits after the output embedding, which is "
-                f"not done here; give one of {', '.join(FAMILIES)}"
-            )
+            raise _other(config, f"{name}: {value} changes logits after the output embedding, which is not done here")
     if config.model_type in FAMILIES:
         return ()
-    note = (
+    shown = (
         f"model_type {config.model_type!r} is none of {', '.join(FAMILIES)}, for which masked attention was shown to "
         "equal separate documents; check the first losses"
     )
-    return (note,)
+    routed = "its experts are not balanced: the auxiliary loss of their router is not counted"
+    return (shown, routed) if hasattr(config, "router_aux_loss_coef") else (shown,)
+
+
+def _check_model(model: PreTrainedModel) -> None:
+    """Refuse a model whose parts are not where they are looked for.
+
+    Raises:
+        TrainError: its attention cannot be replaced, or it has no list of layers, or its output embedding has a bias.
+    """
+    if not model.is_backend_compatible():
+        raise _other(model.config, "its attention in this transformers cannot be replaced")
+    if not isinstance(getattr(model.get_decoder(), "layers", None), nn.ModuleList):
+        raise _other(model.config, "its layers are not found")
+    if getattr(model.get_output_embeddings(), "bias", None) is not None:
+        raise _other(model.config, "its output embedding has a bias, which is not done here")
+
+
+def _other(config: PretrainedConfig, why: str) -> TrainError:
+    return TrainError(f"model_type: {config.model_type}: {why}; give one of {', '.join(FAMILIES)}")
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(". ")
+    return " ".join(str(error.__cause__ or error).split()).rstrip(". ")

@@ -58,6 +58,11 @@ def materialise(trainee: Trainee, device: torch.device | str) -> None:
         source = trainee.source
         read = _random(trainee, own) if source.folder is None else _stored(source.folder, set(own))
         for name, whole in read:
+            if whole.shape != own[name].shape:
+                raise TrainError(
+                    f"model.path: {source.folder}: {name} is {_shape(whole)} in its files, and {_shape(own[name])} by "
+                    "its config.json, so they are of two models; copy the model's folder again"
+                )
             _put(own[name], whole)
     ropes.remake(trainee.model)
 
@@ -75,6 +80,10 @@ def build(
     trainee = outline(source, length=length, vocabulary=vocabulary, rope=rope, chunk=chunk)
     materialise(trainee, device)
     return trainee
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return " × ".join(map(str, tensor.shape))
 
 
 def _own(trainee: Trainee) -> dict[str, nn.Parameter]:
