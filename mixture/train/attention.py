@@ -125,12 +125,13 @@ def _stretch(piece: Piece, longest: int, device: torch.device, windows: tuple[in
     )
 
 
-def choose(device: torch.device, dtype: torch.dtype) -> Backend:
-    """Return what computes attention best on a device, for queries and keys of a type."""
+def choose(device: torch.device, dtype: torch.dtype, head: int = 64) -> Backend:
+    """Return what computes attention best on a device, for queries and keys of a type and a size."""
     if device.type != "cuda":
         return "sdpa"
-    flash = dtype in (torch.bfloat16, torch.float16) and torch.cuda.get_device_capability(device) >= (8, 0)
-    return "varlen" if flash and _varlen() is not None else "flex"
+    flash = dtype in (torch.bfloat16, torch.float16) and head % 8 == 0 and head <= 256
+    able = torch.cuda.get_device_capability(device) >= (8, 0)
+    return "varlen" if flash and able and _varlen() is not None else "flex"
 
 
 @functools.cache
@@ -273,8 +274,7 @@ def _by_flex(
     window: int | None,
 ) -> torch.Tensor:
     """FlexAttention; (1, heads, places, d) in and out. Compiled on a GPU; elsewhere slow, for tests."""
-    compute: Callable[..., Any] = _flex() if query.device.type == "cuda" else flex_attention
-    out: torch.Tensor = compute(
+    out: torch.Tensor = _flex(query.device.type)(
         query,
         key,
         value,
@@ -286,9 +286,8 @@ def _by_flex(
 
 
 @functools.cache
-def _flex() -> Callable[..., torch.Tensor]:
-    compiled: Callable[..., torch.Tensor] = torch.compile(flex_attention)
-    return compiled
+def _flex(kind: str) -> Callable[..., Any]:
+    return torch.compile(flex_attention) if kind == "cuda" else flex_attention
 
 
 def _by_sdpa(

@@ -25,8 +25,9 @@ from torch import nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import GenerationConfig
 
-from mixture.errors import TrainError, some
+from mixture.errors import StoreError, TrainError, some
 from mixture.hashing import fingerprint
+from mixture.storage import explain
 from mixture.train import rope as ropes
 from mixture.train.model import Source, Trainee, outline
 from mixture.train.rope import Rope
@@ -183,29 +184,45 @@ def _files(folder: Path) -> list[Path]:
 def export(trainee: Trainee, state: Mapping[str, torch.Tensor], folder: Path, dtype: torch.dtype | None = None) -> None:
     """Write a model in Hugging Face's layout: weights, config with its rotary embedding, the tokenizer it came with.
 
-    `AutoModelForCausalLM.from_pretrained(folder)` reads it. One rank calls this, with whole tensors.
+    `AutoModelForCausalLM.from_pretrained(folder)` reads it. One rank calls this, with whole tensors. The config is
+    written last: a folder that has one is whole.
 
     Args:
         trainee: the model.
         state: its whole state, by the names of `trainee.state_dict()` or Hugging Face's.
-        folder: where to; what is there is replaced file by file.
+        folder: where to; a model that is there is replaced.
         dtype: of the weights in the files; as they are where it is not given.
+
+    Raises:
+        StoreError: it cannot be written there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     own = set(_own(trainee))
-    named = {name.removeprefix("model.") if name not in own else name: tensor for name, tensor in state.items()}
+    named = {name if name in own else name.removeprefix("model."): tensor for name, tensor in state.items()}
     tensors = {name: named[name].detach().to("cpu", dtype).contiguous() for name in sorted(own)}
-    shards = split_torch_state_dict_into_shards(tensors)
+    config = copy.deepcopy(trainee.config)
+    config.architectures, config.dtype = [type(trainee.model).__name__], next(iter(tensors.values())).dtype
+    config.use_cache = True
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in (folder / "config.json", folder / _INDEX, *folder.glob("model*.safetensors")):
+            old.unlink(missing_ok=True)
+        _save_weights(tensors, folder)
+        _save_companions(trainee, folder)
+        config.save_pretrained(folder)
+    except OSError as error:
+        raise StoreError(explain(error, folder)) from error
+    except safetensors.SafetensorError as error:
+        raise StoreError(f"{folder}: cannot be written ({error}); make room there, or name another folder") from error
+
+
+def _save_weights(tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Write tensors in as many files as Hugging Face would."""
+    shards = split_torch_state_dict_into_shards(dict(tensors))
     for file, names in shards.filename_to_tensors.items():
         safetensors.torch.save_file({name: tensors[name] for name in names}, folder / file, metadata={"format": "pt"})
     if shards.is_sharded:
         index = {"metadata": shards.metadata, "weight_map": shards.tensor_to_filename}
         (folder / _INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    config = copy.deepcopy(trainee.config)
-    config.architectures, config.dtype = [type(trainee.model).__name__], next(iter(tensors.values())).dtype
-    config.use_cache = True
-    config.save_pretrained(folder)
-    _save_companions(trainee, folder)
 
 
 def _save_companions(trainee: Trainee, folder: Path) -> None:

@@ -7,17 +7,19 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
+safetensors = pytest.importorskip("safetensors")
 
 from torch.distributed.fsdp import fully_shard  # noqa: E402
 from torch.distributed.tensor import DTensor  # noqa: E402
 from transformers import AutoModelForCausalLM  # noqa: E402
 
-from mixture.errors import TrainError  # noqa: E402
+from mixture.errors import StoreError, TrainError  # noqa: E402
 from mixture.train import weights  # noqa: E402
 from mixture.train.model import Source, Trainee, described, outline, read_config  # noqa: E402
 from mixture.train.rope import Rope  # noqa: E402
@@ -200,6 +202,29 @@ def test_weights_in_several_files_and_in_bf16_are_read(tmp_path: Path, monkeypat
         assert ours.model.get_parameter(name).dtype == torch.float32
         assert torch.equal(ours.model.get_parameter(name), parameter.bfloat16().float())
         assert torch.equal(theirs.get_parameter(name), parameter.bfloat16())
+
+
+def test_a_model_that_was_exported_before_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        real = weights.split_torch_state_dict_into_shards
+        patch.setattr(
+            weights, "split_torch_state_dict_into_shards", lambda tensors: real(tensors, max_shard_size=30000)
+        )
+        tiny.folder(tmp_path, seed=1)
+    tiny.folder(tmp_path)
+    assert torch.equal(losses(build(Source(folder=tmp_path), length=64)).total, losses(tiny.trainee()).total)
+
+
+def test_an_export_that_fails_leaves_no_model_and_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.folder(tmp_path)
+    full = safetensors.SafetensorError("No space left on device")
+    monkeypatch.setattr("safetensors.torch.save_file", Mock(side_effect=full))
+    with pytest.raises(StoreError, match=r"cannot be written .*No space left"):
+        tiny.folder(tmp_path)
+    assert not (tmp_path / "config.json").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="file"):
+        tiny.folder(tmp_path / "file")
 
 
 def test_the_tokenizer_goes_along(tmp_path: Path) -> None:
