@@ -12,6 +12,8 @@ right before a part that continues a document of its row (a head) to that part, 
 
 from __future__ import annotations
 
+import functools
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -126,6 +128,37 @@ def position_ids(spans: Spans, length: int, *, reset: bool, offset: bool = False
     return (np.arange(total) + shift).reshape(spans.rows, length)
 
 
+#: Segments of more places than this on average are filled one by one: a copy of 0, 1, 2, … costs less than arithmetic.
+_LONG = 256
+
+
+def positions_in(boundaries: Int32s) -> Ints:
+    """Return the place in its segment of each place of flattened rows, int64, shape (boundaries[-1],).
+
+    What `position_ids` with `reset` returns, from `cu_seqlens` alone.
+    """
+    total = int(boundaries[-1])
+    counted = _counted(-(-max(total, 1) // _PLACES) * _PLACES)
+    if total < _LONG * (len(boundaries) - 1):
+        starts = boundaries[:-1].astype(np.int64)
+        return counted[:total] - np.repeat(starts, np.diff(boundaries))
+    out = np.empty(total, np.int64)
+    borders = boundaries.tolist()
+    for start, stop in pairwise(borders):
+        out[start:stop] = counted[: stop - start]
+    return out
+
+
+_PLACES = 1 << 16
+
+
+@functools.lru_cache(maxsize=4)
+def _counted(count: int) -> Ints:
+    numbers = np.arange(count)
+    numbers.flags.writeable = False
+    return numbers
+
+
 def labels(
     input_ids: npt.NDArray[Any],
     spans: Spans,
@@ -149,6 +182,8 @@ def labels(
         trace: first id and number of those that Untie the Knots writes for back-tracing: these marks are predicted.
     """
     rows, length = input_ids.shape
+    if shift and not len(spans.marks):
+        return _next_tokens(input_ids, spans, mask_starts=mask_starts, ignore=ignore)
     place = spans.row * length
     target = covered(place + spans.start, place + spans.stop, rows * length).reshape(rows, length)
     source = target.copy()
@@ -162,6 +197,29 @@ def labels(
     if shift:
         out[:, :-1] = out[:, 1:]
         out[:, -1:] = ignore
+    return out
+
+
+def _next_tokens(input_ids: npt.NDArray[Any], spans: Spans, *, mask_starts: bool, ignore: int) -> Ints:
+    """Return `labels` with `shift` where there are no marks: the tokens moved by one, with a few places taken out."""
+    rows, length = input_ids.shape
+    out = np.empty((rows, length), np.int64)
+    if not out.size:
+        return out
+    out[:, :-1] = input_ids[:, 1:]
+    out[:, -1] = ignore
+    flat, row = out.reshape(-1), spans.row * length
+    first, stop = row + spans.start, row + spans.stop
+    if mask_starts:
+        # The first token of a span would be predicted from the place before it.
+        flat[first[spans.start > 0] - 1] = ignore
+    # Places between spans are padding: nothing is predicted from them, nor are they.
+    ends = np.concatenate([stop, np.arange(rows) * length])
+    begins = np.concatenate([first, np.arange(1, rows + 1) * length])
+    ends.sort()
+    begins.sort()
+    for end, begin in zip(ends[ends < begins].tolist(), begins[ends < begins].tolist(), strict=True):
+        flat[end - (end % length > 0) : begin] = ignore
     return out
 
 
@@ -206,6 +264,9 @@ def _upto(marks: Ints, place: Ints) -> Ints:
 def _tiles(spans: Spans, length: int) -> tuple[Ints, Ints]:
     """Return where segments and the runs between them start in flattened rows, and the span of each, -1 for a run."""
     first, stop = _segments(spans, length)
+    if int((stop - first).sum()) == spans.rows * length:
+        # Segments do not overlap, so there is nothing between them.
+        return first, np.arange(len(first))
     rows = np.arange(spans.rows) * length
     starts = np.unique(np.concatenate([first, stop, rows]))
     starts = starts[starts < spans.rows * length]

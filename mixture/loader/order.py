@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import xxhash
 
 from mixture.errors import MixtureError
 from mixture.loader import Ints
@@ -98,11 +99,13 @@ class Dealt:
         first: place of its first sequence in the order.
         sequences: of all ranks, in the order, int64, shape (count,).
         mine: those of this rank, BLANK for none, int64, shape (micro-batches, micro).
+        digest: 64-bit hash of who takes what; other ranks have the same, unless their files differ.
     """
 
     first: int
     sequences: Ints
     mine: Ints
+    digest: int
 
     @property
     def stop(self) -> int:
@@ -130,4 +133,5 @@ def deal(
         sequences = taken(place, min(place + share.batch, total))
         of_all = share.deal(len(sequences), None if costs is None or share.ranks == 1 else costs(sequences))
         mine = of_all[share.rank]
-        yield Dealt(place, sequences, np.where(mine == BLANK, BLANK, sequences[mine]))
+        digest = xxhash.xxh3_64_intdigest(sequences[of_all].tobytes())
+        yield Dealt(place, sequences, np.where(mine == BLANK, BLANK, sequences[mine]), digest)

@@ -12,7 +12,7 @@ Beside each shard lie the 64-bit hashes of its rows, and a record that ties them
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,8 +50,7 @@ class Piece:
         borders: spans of row r are [borders[r], borders[r+1]), int32, shape (rows + 1,).
         numbers: start, stop, doc_offset, doc_length and copy of each span, as the shard has them, shape (m,) each.
         ids: the documents' ids as two words, big-endian, shape (m, 2).
-        domain_at: where each span's domain begins among `domain_bytes`, int32, shape (m + 1,).
-        domain_bytes: names of domains, UTF-8, end to end.
+        domain: number of each span's domain, -1 for one that the lock does not know, int16, shape (m,).
         mark_borders: as `borders`, of marks, shape (rows + 1,).
         marks: their places in the row, int32, shape (k,).
         token_bytes: where the tokens of row 0 begin in the file; 0 where nothing has to be fetched.
@@ -61,18 +60,16 @@ class Piece:
     borders: npt.NDArray[Any]
     numbers: tuple[npt.NDArray[Any], ...]
     ids: npt.NDArray[Any]
-    domain_at: npt.NDArray[Any]
-    domain_bytes: npt.NDArray[np.uint8]
+    domain: npt.NDArray[np.int16]
     mark_borders: npt.NDArray[Any]
     marks: npt.NDArray[Any]
     token_bytes: int = 0
 
     @staticmethod
-    def of(batch: pa.RecordBatch, begin: int | None = None) -> Piece:
+    def of(batch: pa.RecordBatch, domains: Mapping[bytes, int], begin: int | None = None) -> Piece:
         """Look into a record batch whose file begins at an address; None for a file that is all here."""
         tokens, lists = tokens_of(batch), batch.column("spans")
         spans = lists.values
-        names, data = spans.field("domain"), spans.field("domain").buffers()
         ids = spans.field("doc_id")
         marks = batch.column("marks") if "marks" in batch.schema.names else None
         count = len(spans)
@@ -80,9 +77,8 @@ class Piece:
             tokens=tokens,
             borders=schemas.numbers(lists.offsets),
             numbers=tuple(schemas.numbers(spans.field(name)) for name in _NUMBERS),
-            ids=np.frombuffer(ids.buffers()[1], ">u8", 2 * count, 16 * ids.offset).reshape(-1, 2),
-            domain_at=np.frombuffer(data[1], np.int32, count + 1, 4 * names.offset) if count else np.zeros(1, np.int32),
-            domain_bytes=np.frombuffer(data[2], np.uint8) if data[2] is not None else np.empty(0, np.uint8),
+            ids=np.frombuffer(ids.buffers()[1], ">i8", 2 * count, 16 * ids.offset).reshape(-1, 2),
+            domain=_coded(spans.field("domain"), domains),
             mark_borders=np.zeros(len(batch) + 1, np.int32) if marks is None else schemas.numbers(marks.offsets),
             marks=np.empty(0, np.int32) if marks is None else schemas.numbers(marks.values),
             token_bytes=0 if begin is None else tokens.__array_interface__["data"][0] - begin,
@@ -92,23 +88,48 @@ class Piece:
 _NUMBERS = ("start", "stop", "doc_offset", "doc_length", "copy")
 
 
+def _coded(names: pa.StringArray, domains: Mapping[bytes, int]) -> npt.NDArray[np.int16]:
+    """Return the number of each name, -1 for one that is not known, int16, shape (m,)."""
+    offsets, data = names.buffers()[1:]
+    at = np.frombuffer(offsets, np.int32, len(names) + 1, 4 * names.offset) if len(names) else np.zeros(1, np.int32)
+    size = 0 if data is None else data.size
+    if at[0] < 0 or at[-1] > size or (np.diff(at) < 0).any():
+        # Arrow would read outside the file. Which rows are damaged, their hashes say.
+        text = b"" if data is None else data.to_pybytes()
+        spans = zip(at[:-1].tolist(), at[1:].tolist(), strict=True)
+        return np.array([domains.get(text[max(low, 0) : max(high, 0)], -1) for low, high in spans], np.int16)
+    coded = pa.BinaryArray.from_buffers(pa.binary(), len(names), [None, offsets, data], offset=names.offset)
+    coded = coded.dictionary_encode()
+    codes = np.array([domains.get(name, -1) for name in coded.dictionary.to_pylist()], np.int16)
+    return codes[np.from_dlpack(coded.indices)]
+
+
 class Shard:
     """A shard, opened lazily.
+
+    Attributes:
+        path: its file or object.
+        per_piece: rows of each piece but the last.
+        pieces: those that are open, by number; whoever needs the room may take some out.
+        hashes: of its rows, uint64, shape (sequences,), where they will be held to them.
 
     Args:
         path: its file or object.
         facts: what the lock says of it: size, sequences, hash.
         length: places in a sequence.
+        domains: number of each domain, by its name's bytes.
         check: whether rows will be held to their hashes.
 
     Raises:
         StoreError: missing, cut short, no shard, or other than the lock says; without its hashes, if they are needed.
     """
 
-    def __init__(self, path: Place, facts: dict[str, Any], length: int, *, check: bool) -> None:
+    def __init__(
+        self, path: Place, facts: dict[str, Any], length: int, domains: Mapping[bytes, int], *, check: bool
+    ) -> None:
         self.path = path
-        self._facts, self._length = facts, length
-        self._pieces: dict[int, Piece] = {}
+        self._facts, self._length, self._domains = facts, length, domains
+        self.pieces: dict[int, Piece] = {}
         self._blocks: list[tuple[int, int]] = []
         self._mirror: Mirror | None = None
         self.hashes: U64 | None = _hashes(path, facts) if check else None
@@ -167,7 +188,7 @@ class Shard:
         Raises:
             StoreError: the shard is damaged, or the object store refuses.
         """
-        if number not in self._pieces:
+        if number not in self.pieces:
             try:
                 batch = self._batch(number) if number or self._first is None else self._first
                 self._first = self._first if number else None
@@ -178,20 +199,24 @@ class Shard:
                 if self._mirror is not None:
                     begin = self._bytes.address
                     need([(self._mirror, _stretches(batch, begin))])
-                self._pieces[number] = Piece.of(batch, begin)
+                self.pieces[number] = Piece.of(batch, self._domains, begin)
             except (pa.ArrowException, OSError, ValueError) as error:
                 raise self._damaged(error) from error
-        return self._pieces[number]
+        return self.pieces[number]
 
-    def wanted(self, piece: Piece, rows: Iterable[tuple[int, int]]) -> tuple[Mirror, list[tuple[int, int]]] | None:
-        """Return the mirror, and which of its bytes hold the tokens of rows [first, stop); None for a file here."""
+    def wanted(self, rows: Iterable[tuple[Piece, int, int]]) -> Iterator[tuple[Mirror, list[tuple[int, int]]]]:
+        """Yield the mirror, and which of its bytes hold the tokens of some rows; nothing for a file here.
+
+        Args:
+            rows: pieces, each with the first of its rows that are wanted, and past the last.
+        """
         if self._mirror is None:
-            return None
+            return
         if not self._mirror.keep():
             self._mirror.look()
-        size = piece.tokens.itemsize * self._length
-        begin = piece.token_bytes
-        return self._mirror, [(begin + first * size, begin + stop * size) for first, stop in rows]
+        size = self._length * self._reader.schema.field("input_ids").type.value_type.bit_width // 8
+        begins = [(piece.token_bytes, first, stop) for piece, first, stop in rows]
+        yield self._mirror, [(begin + first * size, begin + stop * size) for begin, first, stop in begins]
 
     def _damaged(self, error: Exception) -> StoreError:
         return StoreError(f"{self.path}: damaged ({' '.join(str(error).split()).rstrip('. ')}); {REMEDY}")

@@ -72,12 +72,13 @@ class Arrays:
             boundaries = geometry.cu_seqlens(rows.spans, length)
         else:
             boundaries = (np.arange(rows.spans.rows + 1) * length).astype(np.int32)
+        count = rows.spans.rows
         return Arrays(
             input_ids=rows.tokens,
             labels=geometry.labels(
                 rows.tokens, rows.spans, mask_starts=documents, shift=True, ignore=IGNORED, trace=trace
             ),
-            position_ids=geometry.position_ids(rows.spans, length, reset=documents),
+            position_ids=geometry.positions_in(boundaries).reshape(count, length),
             cu_seqlens=boundaries,
             max_seqlen=geometry.max_seqlen(boundaries),
             sequences=tuple(rows.sequences.tolist()),
@@ -149,11 +150,12 @@ class Step(Generic[T]):
     Attributes:
         number: of the step, counted in batches from the start of the phase.
         sequences: of all ranks, in the order of the stream's, int64, shape (count,).
+        digest: 64-bit hash of which rank takes what; the same on all ranks, unless their files differ.
     """
 
     def __init__(self, number: int, dealt: Dealt, micros: Iterator[T], taken: Callable[[int], None]) -> None:
         self.number = number
-        self.sequences = dealt.sequences
+        self.sequences, self.digest = dealt.sequences, dealt.digest
         self._dealt, self._micros, self._taken = dealt, micros, taken
         self._count = self._left = len(dealt.mine)
 

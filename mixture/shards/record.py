@@ -59,7 +59,7 @@ def hash_rows(batch: pa.RecordBatch) -> list[str]:
         marks = schemas.numbers(held)
     words = id_words(spans.columns.field("doc_id"))
     facts = span_facts(columns, words, domain_hashes(names)[codes])
-    return hash_each(tokens_of(batch), (spans.borders, facts), (marks_at, marks))
+    return [f"{one:016x}" for one in hash_each(tokens_of(batch), (spans.borders, facts), (marks_at, marks))]
 
 
 #: The columns of spans that are hashed, in this order.
@@ -86,8 +86,8 @@ def hash_each(
     tokens: Iterable[npt.NDArray[Any]],
     spans: tuple[Ints, npt.NDArray[np.int64]],
     marks: tuple[Ints, npt.NDArray[Any]],
-) -> list[str]:
-    """Hash rows one by one.
+) -> list[int]:
+    """Hash rows one by one; return the 64-bit XXH3 of each.
 
     Args:
         tokens: of each row.
@@ -100,7 +100,7 @@ def hash_each(
         state = xxhash.xxh3_64(ids.data)
         state.update(facts[at[row] : at[row + 1]].data)
         state.update(places[marks_at[row] : marks_at[row + 1]].data)
-        hashes.append(state.hexdigest())
+        hashes.append(state.intdigest())
     return hashes
 
 

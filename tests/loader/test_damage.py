@@ -176,5 +176,5 @@ def test_hashes_that_are_damaged_are_named(mine: Shelf) -> None:
 def test_unchecked_spans_that_lead_out_of_their_row_are_refused(mine: Shelf) -> None:
     path = mine.paths()[0]
     flip(path, place_of(path, 3, "start") + 1, 6)
-    with pytest.raises(StoreError, match="spans lie outside their sequences"):
+    with pytest.raises(StoreError, match=r"row 3 \(sequence 3\): damaged, it has a span outside"):
         mine.stream(check=False).rows(np.arange(5))

@@ -23,6 +23,7 @@ from mixture.loader.geometry import (
     labels,
     max_seqlen,
     position_ids,
+    positions_in,
     rounded,
 )
 from mixture.schemas import SPAN
@@ -261,3 +262,25 @@ assert not {"torch", "pandas"} & sys.modules.keys()
 
 def test_reading_spans_loads_neither_pandas_nor_torch() -> None:
     subprocess.run([sys.executable, "-c", READ], check=True)
+
+
+@given(batches(marked=False), st.booleans(), st.integers(0, 9))
+def test_labels_of_rows_without_marks_are_those_of_the_general_rule(batch: Batch, mask_starts: bool, seed: int) -> None:
+    shape = (batch.spans.rows, batch.length)
+    ids = np.random.default_rng(seed).integers(1, 99, shape)
+    wanted = labels(ids, batch.spans, mask_starts=mask_starts, shift=False)
+    shifted = np.full(shape, -100)
+    shifted[:, :-1] = wanted[:, 1:]
+    assert labels(ids, batch.spans, mask_starts=mask_starts, shift=True).tolist() == shifted.tolist()
+
+
+@given(batches())
+def test_positions_follow_from_boundaries_alone(batch: Batch) -> None:
+    wanted = position_ids(batch.spans, batch.length, reset=True)
+    assert positions_in(cu_seqlens(batch.spans, batch.length)).tolist() == wanted.reshape(-1).tolist()
+
+
+def test_positions_in_long_segments_are_counted_too() -> None:
+    boundaries = np.array([0, 70_000, 70_001, 140_000], np.int32)
+    wanted = np.concatenate([np.arange(size) for size in (70_000, 1, 69_999)])
+    assert (positions_in(boundaries) == wanted).all()
