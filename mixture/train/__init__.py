@@ -1,6 +1,6 @@
 """The trainer: a thin loop on PyTorch's own parts and Hugging Face models.
 
-What is asked, and what it comes to (none of it imports torch):
+What is asked, and what it comes to (only `forecast` asks torch, for a model's outline):
 
     config, amount    the YAML file; so many tokens, steps, or a share
     run, schedule     config and lock held together; steps and learning rates

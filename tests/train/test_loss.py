@@ -92,8 +92,8 @@ def test_what_is_frozen_gets_no_gradient_and_the_other_its_own(frozen: int) -> N
 
 
 def test_bf16_weights_get_bf16_gradients_summed_in_float32() -> None:
-    states, weight, labels = problem(512, dtype=torch.bfloat16)
-    total, tokens = cross_entropy(states, weight, labels, 8)
+    states, weight, labels = problem(2048, dtype=torch.bfloat16)
+    total, tokens = cross_entropy(states, weight, labels, 2)
     total.backward()
     assert total.dtype == tokens.dtype == torch.float32
     assert weight.grad.dtype == states.grad.dtype == torch.bfloat16
@@ -101,7 +101,7 @@ def test_bf16_weights_get_bf16_gradients_summed_in_float32() -> None:
     by_states, by_weight = torch.autograd.grad(plainly(*exact, labels)[0], exact)
     torch.testing.assert_close(total, plainly(*exact, labels)[0], rtol=1e-3, atol=0)
     for one, other in ((states.grad, by_states), (weight.grad, by_weight)):
-        assert (one.double() - other).norm() < 1e-2 * other.norm()
+        assert (one.double() - other).norm() < 4e-3 * other.norm()  # bf16 has 8 bits, and a sum of 1024 in it has 3
 
 
 def test_under_autocast_logits_are_bf16_and_gradients_as_the_weights() -> None:
@@ -121,6 +121,10 @@ def test_without_gradients_none_are_made() -> None:
         total, _ = cross_entropy(states, weight, labels, 1)
     assert not total.requires_grad
     assert watch.elements == 2 * 19  # the weight, looked at from the other side
+    assert "aten.exp_.default" not in watch.called
+    with Largest() as watch:
+        cross_entropy(states, weight, labels, 1)
+    assert "aten.exp_.default" in watch.called
     torch.testing.assert_close(total, plainly(states, weight, labels)[0].detach())
 
 
@@ -132,12 +136,16 @@ def test_a_second_backward_is_refused_and_not_wrong() -> None:
 
 
 class Largest(TorchDispatchMode):
-    """Keeps the size of the largest tensor that is made."""
+    """Keeps the size of the largest tensor that is made, and what was called."""
 
-    elements = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+        self.called: set[str] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
+        self.called.add(str(func))
         self.elements = max([self.elements, *(x.numel() for x in tree_leaves(out) if isinstance(x, torch.Tensor))])
         return out
 
