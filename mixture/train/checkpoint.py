@@ -82,6 +82,8 @@ class Checkpoints:
     def __init__(self, folder: Path, world: World, *, keep: int, asynchronous: bool) -> None:
         self._folder, self._world, self._keep, self._asynchronous = folder, world, keep, asynchronous
         self._pending: _Pending | None = None
+        # What is on the disk is no measure: rank 0 publishes while the others go on.
+        self._last: int | None = None
         if world.first:
             for left in folder.glob(".step-*.tmp"):
                 shutil.rmtree(left, ignore_errors=True)
@@ -100,9 +102,10 @@ class Checkpoints:
         Raises:
             TrainError: it, or the one before, could not be written.
         """
-        self.finish()
-        if (self._folder / _folder_of(stand)).exists():
+        if self._last == stand.step:
             return
+        self.finish()
+        self._last = stand.step
         aside = self._folder / f".{_folder_of(stand)}.tmp"
         weights, moments = states.get_state_dict(model, optimizer)
         try:

@@ -182,14 +182,14 @@ class _Training:
                 loss = self._leg(number, leg, events) or loss
         except (MixtureError, SystemExit):
             # All ranks end together, so what they were writing can be ended, too.
-            self._checkpoints.finish()
+            self._end_saves()
             raise
         finally:
             if events:
                 events.close()
         if self._stand.step > self._begun:
             self._save()
-        self._checkpoints.finish()
+        self._end_saves()
         signal = self._stop.signal
         exported = self._export() if config.checkpoints.export and signal is None else None
         return Outcome(self._stand, self._begun, loss, exported, signal)
@@ -323,6 +323,11 @@ class _Training:
 
     def _save(self) -> None:
         self._checkpoints.save(self._stand, self._ledger(), self._built.trainee, self._built.optimizer)
+
+    def _end_saves(self) -> None:
+        """Wait until no rank writes a checkpoint any more: one that left earlier would take the others' group away."""
+        self._checkpoints.finish()
+        self._world.wait()
 
     def _ledger(self) -> Ledger:
         """Return what was trained on so far."""
