@@ -7,7 +7,7 @@ other domains, buckets, filters or another tokenizer.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +66,7 @@ class _Stream:
                 break
             query = "SELECT doc_id, domain, copy FROM read_parquet(?) WHERE position + ? < ?"
             yield query, [str(local(slice_file(self.folder, number))), start, entry.tokens], None
-        tables = []
+        tables: Iterable[pa.Table] = ()
         if entry.within:
             tables = [self._window(entry.within)]
         elif entry.order:

@@ -264,7 +264,7 @@ class CheckpointRule(Part):
 class EventRule(Part):
     """What is told of a run, and where."""
 
-    every: Count = Field(1, description="steps between two lines")
+    every: Count = Field(1, description="steps between two lines of the terminal")
     tensorboard: bool = Field(True, description="write TensorBoard's files too")
     wandb: Literal["auto", True, False] = Field("auto", description="Weights & Biases; auto: where it is installed")
     project: str = Field("mixture", min_length=1, description="the project's name in Weights & Biases")

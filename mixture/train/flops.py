@@ -124,7 +124,8 @@ def attended(boundaries: npt.NDArray[Any]) -> int:
     Args:
         boundaries: `cu_seqlens` of the segments, integers, shape (segments + 1,).
     """
-    size = np.diff(boundaries.astype(np.int64))
+    ends = boundaries.astype(np.int64)
+    size = ends[1:] - ends[:-1]
     return int((size * (size + 1) // 2).sum())
 
 
