@@ -15,6 +15,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 safetensors = pytest.importorskip("safetensors")
 
+import torch.distributed as dist  # noqa: E402
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict  # noqa: E402
 from torch.distributed.fsdp import fully_shard  # noqa: E402
 from torch.distributed.tensor import DTensor  # noqa: E402
 from transformers import AutoModelForCausalLM  # noqa: E402
@@ -343,7 +345,7 @@ def test_a_folders_own_config_is_what_is_trained(tmp_path: Path) -> None:
 
 
 def _sharded(folder: Path) -> None:
-    """Hold a sharded model to a whole one: its weights, its losses, its gradients."""
+    """Hold a sharded model to a whole one: its weights, its losses, its gradients, and what is exported of it."""
     for source in (Source(fields=tiny.fields("qwen2", tie_word_embeddings=True)), Source(folder=folder)):
         whole = build(source, length=128, chunk=16)
         model = outline(source, length=128, chunk=16)
@@ -356,6 +358,7 @@ def _sharded(folder: Path) -> None:
             assert parameter.to_local().numel() < whole.get_parameter(name).numel()
             assert torch.equal(parameter.full_tensor(), whole.get_parameter(name))
         assert len(list(model.parameters())) == len(list(whole.parameters()))
+        _exported(model, whole, folder.with_name("export"))
         totals = [losses(either).total for either in (whole, model)]
         for total in totals:
             total.backward()
@@ -365,6 +368,15 @@ def _sharded(folder: Path) -> None:
             torch.testing.assert_close(
                 parameter.grad.full_tensor(), whole.get_parameter(name).grad, rtol=1e-3, atol=1e-4
             )
+
+
+def _exported(model: Trainee, whole: Trainee, folder: Path) -> None:
+    state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    if dist.get_rank() == 0:
+        export(model, state, folder)
+        again = build(Source(folder=folder), length=128)
+        for name, parameter in whole.named_parameters():
+            assert torch.equal(again.get_parameter(name), parameter)
 
 
 @pytest.mark.slow
