@@ -68,7 +68,10 @@ def _phase_facts(phase: dict[str, Any], given: dict[str, Any]) -> dict[str, str]
 
 
 def _given(given: dict[str, Any]) -> dict[str, str]:
-    seen = [f"{e['sequences']:,} sequences of {e['lock']}" for e in given.get("consumed", ())]
+    seen = [
+        f"{e['sequences']:,} sequences of {e['lock']}" + (", shuffled" if e.get("order") else "")
+        for e in given.get("consumed", ())
+    ]
     scale = f"{given['scale']} of the budget" if given.get("scale") else ""
     if given.get("match_repetition"):
         scale += f", from {given['scale']} of the documents, so that epochs are those of the whole"

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mixture import lockfile
+from mixture.ledger import Ledger
+from mixture.pack.shuffle import Shuffle
 from tests.cli.conftest import DOCS, EASY, Shop
 from tests.conftest import documents, recipe_text
 
@@ -87,6 +90,32 @@ def test_a_remix_tells_what_was_consumed_and_what_changed(shop: Shop) -> None:
     # Planned anew without the option, nothing was consumed.
     assert shop.call("plan", new).code == 0
     assert json.loads((shop.root / "new.lock.json").read_text())["made"]["given"] == {}
+
+
+def test_a_remix_takes_the_ledger_of_a_training_run(shop: Shop) -> None:
+    shop.stock(max_epochs=3)
+    assert shop.run().code == 0
+    lock = lockfile.read(shop.root / "small.lock.json")
+    assert lock is not None
+    new = _named(shop, "new", max_epochs=3, domains="{books: 0.2, wiki: 0.3, code: 0.5}")
+    for name, shuffle in (("plain", Shuffle()), ("mixed", Shuffle(window=39, seed=5))):
+        (shop.root / name).mkdir()
+        Ledger.of(lock, "small.lock.json", [20], [shuffle]).write(shop.root / name / "ledger.json")
+    said = shop.call("plan", new, "--consumed", "plain/ledger.json")
+    assert said.code == 0, said.err
+    assert "20 sequences of small" in said.out
+    assert "small.lock.json → new.lock.json" in said.out
+    by_ledger = (shop.root / "new.lock.json").read_bytes()
+    (shop.root / "new.lock.json").unlink()
+    assert shop.call("plan", new, "--consumed", "small.lock.json@20").code == 0
+    assert (shop.root / "new.lock.json").read_bytes() == by_ledger
+    said = shop.call("plan", new, "--consumed", "mixed/ledger.json")
+    assert said.code == 0, said.err
+    assert "20 sequences of small, shuffled" in said.out
+    assert (shop.root / "new.lock.json").read_bytes() != by_ledger
+    # The lock that a ledger is of is never written over.
+    shop.refused(shop.call("plan", "small.yaml", "--consumed", "mixed/ledger.json"), "the lock which this plan writes")
+    shop.refused(shop.call("plan", new, "--consumed", "gone/ledger.json"), "no such ledger")
 
 
 @pytest.mark.parametrize(
