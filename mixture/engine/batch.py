@@ -21,9 +21,10 @@ then takes the old one away. So a million tasks are not a million files, and who
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -101,19 +102,19 @@ class Batch:
 
     def tasks_of(self, element: int) -> dict[int, Task]:
         """Read the tasks of an element, by their numbers."""
-        return self._block(element // self.per_block)[element % self.per_block]
+        return _tasks(self._block(element // self.per_block)[element % self.per_block])
 
     def every_task(self) -> Iterator[tuple[int, dict[int, Task]]]:
         """Read all tasks: each element and its tasks by their numbers."""
         element = 0
         for block in range(-(-self.elements // self.per_block)):
-            for tasks in self._block(block):
-                yield element, tasks
+            for text in self._block(block):
+                yield element, _tasks(text)
                 element += 1
 
-    def _block(self, block: int) -> list[dict[int, Task]]:
+    def _block(self, block: int) -> list[str]:
         record = read_record(self.folder / "tasks" / f"{block:05}.json", "elements") or {"elements": []}
-        return [{int(number): Task(**task) for number, task in tasks.items()} for tasks in record["elements"]]
+        return list(record["elements"])
 
     def add_job(self, job: str, offset: int, elements: Sequence[int]) -> None:
         """Note that elements were handed over as a job whose array counts from `offset`."""
@@ -191,6 +192,10 @@ class Batch:
         remove_folder(self.folder)
 
 
+def _tasks(text: str) -> dict[int, Task]:
+    return {int(number): Task(**task) for number, task in json.loads(text).items()}
+
+
 @dataclass(frozen=True)
 class Listing:
     """What a batch's elements have published.
@@ -218,12 +223,13 @@ def open_batch(work: Place, stage: str, tasks: Sequence[Task], per_element: int)
     from mixture import __version__
 
     # An element of an earlier batch of the same tasks may still be writing: this one has a name of its own.
-    name = f"{stage}-{fingerprint([key(task) for task in tasks])[:8]}-{os.urandom(2).hex()}"
+    name = f"{stage}-{os.urandom(6).hex()}"
     batch = Batch(jobs_folder(work) / name, stage, len(tasks), min(per_element, len(tasks)), __version__)
     dealt = deal([task.weight for task in tasks], batch.per_element)
     size = batch.per_block
     for first in range(0, len(dealt), size):
-        block = [{str(number): asdict(tasks[number]) for number in numbers} for numbers in dealt[first : first + size]]
+        # As text: nothing is to be looked at before its element runs, and a million tasks are read and written quickly.
+        block = [json.dumps({number: vars(tasks[number]) for number in mine}) for mine in dealt[first : first + size]]
         write_json(batch.folder / "tasks" / f"{first // size:05}.json", {"elements": block})
     about = {"stage": stage, "tasks": batch.tasks, "per_element": batch.per_element, "version": batch.version}
     write_json(batch.folder / "batch.json", about)
