@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import corpora, machine, pack, packings, plan, scale, scale_bytes, tokenize, trace
+from bench import corpora, loader, machine, pack, packings, plan, scale, scale_bytes, tokenize, trace
 from bench.measure import Rounds
 from bench.scale_work import Size
 from mixture.recipe.quantities import tokens
@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--corpus", type=Path, nargs="+", metavar="PATH", help="folders or files: .jsonl[.gz|.zst], .parquet")
     add("--tokenizer", type=Path, metavar="FILE", help=".tiktoken, .model or tokenizer.json (default: makes a BPE)")
-    add("--only", choices=["tokenize", "pack", "plan", "packings", "trace", "scale"], help="one bench alone")
+    add("--only", choices=["tokenize", "pack", "plan", "packings", "trace", "loader", "scale"], help="one bench alone")
     add("--repeat", type=int, default=3, help="rounds that count (default 3)")
     add("--warm-up", type=int, default=1, help="rounds before them (default 1)")
     add("--no-short", dest="short", action="store_false", help="leave the corpus of short documents out")
@@ -48,10 +48,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--documents", default="4M", help="plan, trace: documents of the generated index, as 100M or 1B (default 4M)")
     add("--budget", help="plan, trace: tokens of the plan, as 20B (default: a fifth of the index)")
     add("--window", default="256M", help="packings: tokens of the generated window (default 256M)")
+    add("--sequences", type=int, default=4096, help="loader: sequences of 32K in the generated shards (default 4096)")
     add("--megabytes", type=float, default=64, help="without --corpus: how much of the standard library (default 64)")
     add("--vocabulary", type=int, default=16_000, help="without --tokenizer: tokens of the BPE (default 16000)")
     add("--parts", type=int, default=2000, help="scale: parts of the token store (default 2000)")
     add("--shards", type=int, default=600, help="scale: shards of the job (default 600)")
+    add("--tasks", default="1M", help="scale: tasks of the largest batch (default 1M)")
     add("--temp", type=Path, metavar="DIR", help="where to work (default: the system's temporary folder)")
     add("--out", type=Path, metavar="FILE", help="JSON (default bench/out/<date>.json)")
     return parser
@@ -60,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace, temp: Path, console: Console) -> list[dict[str, Any]]:
     rounds = Rounds(options.repeat, options.warm_up, temp)
     counts = tuple(sorted({1, options.workers}))
-    on_text = options.only not in ("plan", "packings", "trace")
+    on_text = options.only not in ("plan", "packings", "trace", "loader")
     rows = _run_on_text(options, temp, console, rounds, counts) if on_text else []
     budget = tokens(options.budget) if options.budget else None
     if options.only in (None, "plan"):
@@ -72,13 +74,16 @@ def _run(options: argparse.Namespace, temp: Path, console: Console) -> list[dict
     if options.only in (None, "trace"):
         with console.status(f"trace in a plan over {options.documents} documents"):
             rows += trace.bench(tokens(options.documents), budget, options.workers, rounds)
+    if options.only in (None, "loader"):
+        with console.status(f"loader on {options.sequences:,} sequences"):
+            rows += loader.bench(options.sequences, rounds)
     return rows
 
 
 def _run_scale(options: argparse.Namespace, temp: Path, console: Console) -> list[dict[str, Any]]:
     rounds = Rounds(options.repeat, options.warm_up, temp)
     with console.status(f"a job of {options.parts:,} parts and {options.shards:,} shards"):
-        rows = scale.bench(Size(options.parts, options.shards), rounds)
+        rows = scale.bench(Size(options.parts, options.shards), rounds, tokens(options.tasks))
     with console.status(f"what shards fetch, {options.documents} documents"):
         return rows + scale_bytes.bench(tokens(options.documents), rounds)
 

@@ -8,11 +8,15 @@ waiting. What objects are fetched, and how often, is `bench.scale_bytes`.
     pack    make the tasks, find what is missing, complete the lock       none whole · 1 % lost · all whole
     sweep   look for what killed runs left half-written
     batch   write the missing tasks down for a cluster; list what came back
+    tasks   the same for a million tasks: write, list, read as a new driver does, `mixture status`
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -24,6 +28,7 @@ from bench.scale_work import Asked, Laid, Noting, Size, bytes_of, opened, recipe
 from mixture import lockfile
 from mixture.engine import Silence, Task
 from mixture.engine.batch import open_batch
+from mixture.engine.slurm_status import status
 from mixture.lockfile import Lock
 from mixture.shards import pack as stage
 from mixture.storage import only_run
@@ -34,8 +39,8 @@ _LOST = 100
 _PER_ELEMENT = 16
 
 
-def bench(size: Size, rounds: Rounds) -> list[dict[str, Any]]:
-    """Lay out a job of a size and measure every step; return a row for each."""
+def bench(size: Size, rounds: Rounds, tasks: int) -> list[dict[str, Any]]:
+    """Lay out a job of a size and measure every step, then a batch of so many tasks; return a row for each."""
     laid = Laid(rounds.temp / f"scale-{size.parts}-{size.shards}", size)
     laid.inputs()
     rows = [_row(laid, "find", "none whole", rounds)]
@@ -49,13 +54,14 @@ def bench(size: Size, rounds: Rounds) -> list[dict[str, Any]]:
         scale_work.give_back(laid)
         rows.append(_row(laid, step, "all whole", rounds))
     rows.append(_row(laid, "sweep", "all whole", rounds))
+    rows.append(_row(laid, "tasks", "all handed over", rounds, {"count": tasks}))
     for row in rows:
         row |= {"parts": size.parts, "shards": size.shards, "files": count, "record_bytes": size_of}
     return rows
 
 
-def _row(laid: Laid, step: str, state: str, rounds: Rounds) -> dict[str, Any]:
-    arguments = {"root": str(laid.root), "parts": laid.size.parts, "shards": laid.size.shards}
+def _row(laid: Laid, step: str, state: str, rounds: Rounds, more: Mapping[str, int] | None = None) -> dict[str, Any]:
+    arguments = {"root": str(laid.root), "parts": laid.size.parts, "shards": laid.size.shards, **(more or {})}
     reports = measure.alternate([Contestant(step, f"bench.scale:{step}", arguments)], rounds)[step]
     facts = {name: value for name, value in reports[0].items() if name not in ("seconds", "wall")}
     peak = max(report["peak_self"] for report in reports)
@@ -132,6 +138,33 @@ def batch(root: str, parts: int, shards: int) -> dict[str, Any]:
         "read_seconds": reading,
         "files_of_batch": count,
     }
+
+
+def tasks(root: str, parts: int, shards: int, count: int) -> dict[str, Any]:
+    """Contestant: a batch of very many small tasks, from its first file to what `mixture status` says of it."""
+    work = opened(root, parts, shards).root / "many"
+    many = [
+        Task("bench.scale:tasks", {"target": f"{work}/part-{number:07}.arrow"}, 1, f"part {number}")
+        for number in range(count)
+    ]
+    at = [time.perf_counter()]
+    batch = open_batch(work, "tokenize", many, _PER_ELEMENT)
+    at.append(time.perf_counter())
+    results = Path(str(batch.folder)) / "results"
+    results.mkdir()
+    for element in range(batch.elements):
+        (results / f"{element:05}-{_PER_ELEMENT:04}.json").touch()
+    at.append(time.perf_counter())
+    batch.listed()
+    at.append(time.perf_counter())
+    read = sum(len(mine) for _, mine in batch.every_task())
+    at.append(time.perf_counter())
+    status(work, lambda _: None, patience=0)
+    at.append(time.perf_counter())
+    batch.remove()
+    written, _, listed, known, told = (after - before for before, after in pairwise(at))
+    each = {"written_seconds": written, "listed_seconds": listed, "read_seconds": known, "status_seconds": told}
+    return {"seconds": sum(each.values()), "tasks": read, "task_bytes": bytes_of(many), **each}
 
 
 def sweep(root: str, parts: int, shards: int) -> dict[str, Any]:

@@ -116,10 +116,11 @@ def test_the_bench_prints_both_tables(
 ) -> None:
     monkeypatch.setattr(scale_bytes, "CASES", scale_bytes.CASES[:1])
     out = tmp_path / "out.json"
-    job = ["--parts", "5", "--shards", "7", "--documents", "64K", "--repeat", "1", "--warm-up", "0"]
+    job = ["--parts", "5", "--shards", "7", "--documents", "64K", "--tasks", "1K", "--repeat", "1", "--warm-up", "0"]
     main([*job, "--only", "scale", "--out", str(out), "--temp", str(tmp_path)])
     said = capsys.readouterr().out
     assert "5 parts, 7 shards" in said
     assert "bytes read per byte written" in said
     steps = [row for row in json.loads(out.read_text())["rows"] if "step" in row]
     assert {(row["step"], row["state"]) for row in steps} >= {("find", "all whole"), ("pack", "1 % lost")}
+    assert next(row["tasks"] for row in steps if row["step"] == "tasks") == 1000
