@@ -101,7 +101,8 @@ def _coded(names: pa.StringArray, domains: Mapping[bytes, int]) -> npt.NDArray[n
     coded = pa.BinaryArray.from_buffers(pa.binary(), len(names), [None, offsets, data], offset=names.offset)
     coded = coded.dictionary_encode()
     codes = np.array([domains.get(name, -1) for name in coded.dictionary.to_pylist()], np.int16)
-    return codes[np.from_dlpack(coded.indices)]
+    found: npt.NDArray[np.int16] = codes[np.from_dlpack(coded.indices)]
+    return found
 
 
 class Shard:
