@@ -57,7 +57,8 @@ def test_what_cannot_get_better_is_not_tried_again() -> None:
     assert not verdict(Ended("FAILED", 6, 0, "n2")).again
     assert "n2 does not see the work directory" in verdict(Ended("FAILED", 6, 0, "n2")).sentence
     assert (
-        "could not open its log /none/17_0.log on n2; give a work directory, or slurm.logs, that" in verdict(Ended("FAILED", 0, 53, "n2")).sentence
+        "could not open its log /none/17_0.log on n2; give a work directory, or slurm.logs, that"
+        in verdict(Ended("FAILED", 0, 53, "n2")).sentence
     )
 
 
