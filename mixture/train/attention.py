@@ -287,7 +287,8 @@ def _by_flex(
 
 @functools.cache
 def _flex(kind: str) -> Callable[..., Any]:
-    return torch.compile(flex_attention) if kind == "cuda" else flex_attention
+    plain: Any = flex_attention
+    return torch.compile(plain) if kind == "cuda" else plain
 
 
 def _by_sdpa(

@@ -51,24 +51,26 @@ def block_mask(piece: Piece, window: int | None, device: torch.device) -> BlockM
     full_low, full_high = -(-first[end] // BLOCK), (last[start] + 1) // BLOCK
     none = full_high <= full_low
     full_low, full_high = np.where(none, high + 1, full_low), np.where(none, high + 1, full_high)
-    column = np.arange(-(-n_keys // BLOCK))[None]
-    before = (full_low - low)[:, None]
-    partial = np.where(column < before, low[:, None] + column, full_high[:, None] + column - before)
-    full = full_low[:, None] + column
-    firsts, lasts = torch.from_numpy(first).to(device), torch.from_numpy(last).to(device)
+
+    def put(values: Ints) -> torch.Tensor:
+        return torch.from_numpy(values.astype(np.int32)).to(device)
+
+    # From here on there are as many numbers as pairs of blocks, so they are made where they are used.
+    column = torch.arange(-(-n_keys // BLOCK), dtype=torch.int32, device=device)[None]
+    before = put(full_low - low)[:, None]
+    partial = torch.where(column < before, put(low)[:, None] + column, put(full_high)[:, None] + column - before)
+    full = put(full_low)[:, None] + column
+    firsts, lasts = put(first), put(last)
 
     def sees(_batch: torch.Tensor, _head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
         return (firsts[query] <= key) & (key <= lasts[query])
 
-    def put(values: Ints) -> torch.Tensor:
-        return torch.from_numpy(np.minimum(values, column.size - 1).astype(np.int32)).to(device)[None, None]
-
-    counts = [(high - low + 1) - (full_high - full_low), full_high - full_low]
+    most = column.shape[1] - 1
     return BlockMask.from_kv_blocks(
-        torch.from_numpy(counts[0].astype(np.int32)).to(device)[None, None],
-        put(partial),
-        torch.from_numpy(counts[1].astype(np.int32)).to(device)[None, None],
-        put(full),
+        put(high - low + 1 - full_high + full_low)[None, None],
+        partial.clamp(max=most)[None, None],
+        put(full_high - full_low)[None, None],
+        full.clamp(max=most)[None, None],
         BLOCK_SIZE=BLOCK,
         mask_mod=sees,
         seq_lengths=(count, n_keys),
