@@ -131,7 +131,7 @@ def test_a_stateful_dataloader_goes_on_where_it_was(stream: Stream, workers: int
     other = made()
     if saved is not None:
         other.load_state_dict(saved)
-    # In a process of its own a step that was begun begins again; each of several workers goes on in the middle.
+    # In the middle of a step, too.
     rest = [batch.sequences for batch in other]
     assert found + rest == wanted
 
