@@ -74,13 +74,21 @@ def test_every_command_is_named_in_the_readme() -> None:
         assert f"mixture {name}" in readme
 
 
-def test_recipes_in_the_docs_are_recipes() -> None:
-    found = 0
+def test_recipes_and_configs_in_the_docs_are_what_they_seem() -> None:
+    found = {"recipe": 0, "config": 0}
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for block in re.findall(r"```yaml\n(name:.*?)```", page.read_text(), re.DOTALL):
-            parse(block, str(page))
-            found += 1
-    assert found >= 1
+            kind = "config" if "\nlock:" in block else "recipe"
+            (train_config.parse if kind == "config" else parse)(block, str(page))
+            found[kind] += 1
+    assert min(found.values()) >= 1
+
+
+def test_every_key_of_a_training_config_is_in_the_docs() -> None:
+    page = (ROOT / "docs" / "training.md").read_text()
+    schema = train_config.json_schema()
+    keys = {key for part in [schema, *schema["$defs"].values()] for key in part.get("properties", {})}
+    assert not {key for key in keys if not re.search(rf"\b{key}\b", page)}
 
 
 def test_rooms_keep_to_their_ground() -> None:
