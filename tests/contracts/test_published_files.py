@@ -69,7 +69,7 @@ def test_every_command_is_named_in_the_readme() -> None:
 
     readme = (ROOT / "README.md").read_text()
     names = [command.name for command in app.registered_commands]
-    assert len(names) == 16
+    assert len(names) == 17
     for name in names:
         assert f"mixture {name}" in readme
 
