@@ -13,13 +13,14 @@ import torch
 from torch.optim import AdamW
 
 from mixture.errors import TrainError
-from mixture.train.config import RopeRule, TrainConfig
+from mixture.train.config import TrainConfig
 from mixture.train.context import check_length
 from mixture.train.flops import Shape, peak_flops
 from mixture.train.memory import Setting, missing
 from mixture.train.model import Source, Trainee, outline
 from mixture.train.parallel import optimizer, spread
 from mixture.train.rope import Rope
+from mixture.train.rules import RopeRule
 from mixture.train.run import Leg, Run
 from mixture.train.weights import materialise
 from mixture.train.world import Say, World

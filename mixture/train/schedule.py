@@ -32,7 +32,8 @@ from dataclasses import dataclass
 
 from mixture.errors import ConfigError
 from mixture.train.amount import Amount
-from mixture.train.config import ScheduleRule, TrainConfig
+from mixture.train.config import TrainConfig
+from mixture.train.rules import ScheduleRule
 
 _DECAY = Amount("share", 0.1)
 #: From 1 to 0 as the part that is done goes from 0 to 1.
