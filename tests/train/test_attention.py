@@ -220,6 +220,16 @@ def test_blocks_are_those_that_torch_finds_by_looking_at_every_pair(
 ) -> None:
     lengths[-1] += -sum(lengths) % (2 * size)
     piece = data.draw(st.sampled_from(pieces(bounds_of(lengths), size, data.draw(st.integers(0, size - 1)))))
+    assert_blocks(piece, window)
+
+
+def test_a_block_that_ends_where_the_first_query_stands_is_seen_whole() -> None:
+    piece = pieces(bounds_of([257, 255]), 2, 0)[1]
+    assert reach(piece, None)[1][0] == 127
+    assert_blocks(piece, None)
+
+
+def assert_blocks(piece: Piece, window: int | None) -> None:
     ours = block_mask(piece, window, torch.device("cpu"))
     places = (int(piece.query_bounds[-1]), int(piece.key_bounds[-1]))
     found = create_block_mask(ours.mask_mod, None, None, *places, device="cpu")
