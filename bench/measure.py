@@ -72,10 +72,7 @@ def run(contestant: Contestant, temp: Path) -> dict[str, Any]:
     Raises:
         Failed: it did not end well.
     """
-    environment = dict(os.environ)
-    if environment.pop("PYTHONDONTWRITEBYTECODE", None):
-        # Else each start would compile every library anew.
-        environment["PYTHONPYCACHEPREFIX"] = str(temp / "bytecode")
+    environment = surroundings(temp)
     command = [sys.executable, "-m", "bench.measure", contestant.function, json.dumps(dict(contestant.arguments))]
     root = Path(__file__).resolve().parent.parent
     start = time.perf_counter()
@@ -85,6 +82,15 @@ def run(contestant: Contestant, temp: Path) -> dict[str, Any]:
         raise Failed(f"{contestant.name}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
     report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return report | {"wall": wall}
+
+
+def surroundings(temp: Path) -> dict[str, str]:
+    """Return the environment of a contestant's process."""
+    environment = dict(os.environ)
+    if environment.pop("PYTHONDONTWRITEBYTECODE", None):
+        # Else each start would compile every library anew.
+        environment["PYTHONPYCACHEPREFIX"] = str(temp / "bytecode")
+    return environment
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
