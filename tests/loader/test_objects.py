@@ -29,6 +29,12 @@ def put(store: Store, shelf: Shelf) -> None:
         store.put(f"shards/{path.name}", path.read_bytes())
 
 
+def sparing(monkeypatch: Any) -> None:
+    """Fetch no byte more than is needed: small shards would be here after the first look."""
+    monkeypatch.setattr("mixture.loader.shard._FOOTER_BYTES", 1024)
+    monkeypatch.setattr(need, "__defaults__", (0,))
+
+
 def remote(store: Store, shelf: Shelf, **more: Any) -> Stream:
     return Stream(shelf.lock, [store.place("shards")], **more)
 
@@ -48,8 +54,7 @@ def test_rows_are_those_of_the_shards_here(store: Store, shelves: Callable[[str]
 
 def test_of_a_shard_only_the_rows_that_are_asked_for_are_fetched(store: Store, shelf: Shelf, monkeypatch: Any) -> None:
     put(store, shelf)
-    monkeypatch.setattr("mixture.loader.shard._FOOTER_BYTES", 1024)
-    monkeypatch.setattr(need, "__defaults__", (0,))
+    sparing(monkeypatch)
     stream = remote(store, shelf)
     wanted = np.array([3, int(shelf.lock.shards[0]["sequences"]) + 12])
     assert (stream.rows(wanted).tokens == shelf.tokens()[wanted]).all()
@@ -102,11 +107,12 @@ def test_a_store_that_goes_away_in_mid_run_is_said_in_the_loop(store: Store, she
             _ = [list(step) for step in steps]
 
 
-def test_workers_that_fork_read_objects(store: Store, shelf: Shelf) -> None:
+def test_workers_that_fork_read_objects(store: Store, shelf: Shelf, monkeypatch: Any) -> None:
     torch_data = pytest.importorskip("torch.utils.data")
     from mixture.loader.batch import Batches
 
     put(store, shelf)
+    sparing(monkeypatch)
     stream = remote(store, shelf)
     # The client of this process has been used: it must not be in the workers.
     stream.rows(np.array([0]))
