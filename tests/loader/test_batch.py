@@ -111,8 +111,8 @@ def test_counted_wants_our_batches() -> None:
         Counted(DataLoader([1, 2]))
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2, 3])
-@pytest.mark.parametrize("stop", [0, 1, 4, 5, 12, 10**6])
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("stop", [0, 1, 5, 10**6])
 def test_a_stateful_dataloader_goes_on_where_it_was(stream: Stream, workers: int, stop: int) -> None:
     pytest.importorskip("torchdata")
     from torchdata.stateful_dataloader import StatefulDataLoader
@@ -120,7 +120,7 @@ def test_a_stateful_dataloader_goes_on_where_it_was(stream: Stream, workers: int
     def made() -> Any:
         return loader(Batches(stream, batch=8, micro=2), workers, StatefulDataLoader)
 
-    wanted = [batch.sequences for batch in made()]
+    wanted = [batch.sequences for batch in Batches(stream, batch=8, micro=2)]
     one = made()
     found, saved = [], None
     for batch in one if stop else ():
