@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
-import json
 import shutil
 import tempfile
 import time
@@ -16,13 +15,14 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import measure
+from bench import machine
 from bench.gpu import contest, data, verdicts
 from bench.gpu.contest import Contestant, Ran, Room
 from bench.gpu.plan import SIZES, Setting, Size, rows
 from bench.gpu.show import curves, show
 from bench.gpu.verdicts import Work
-from mixture.recipe.quantities import show_length, tokens
+from mixture.recipe.quantities import length as places
+from mixture.recipe.quantities import show_length
 from mixture.storage import write_json
 
 #: Who runs where nobody says: on a GPU, and without one. Whoever is not installed is said and left out.
@@ -30,8 +30,12 @@ _ON_GPU = ("ours", "ours-compiled", "trainer", "trainer-liger", "ours-cp2")
 _ON_CPU = ("ours", "trainer")
 #: Ways of ours on one GPU; the slower one at a length runs in the first round only.
 _OURS = ("ours", "ours-compiled")
+#: Columns where the output goes to a file.
+_WIDTH = 160
 #: Steps before and after a stop, where resuming is tried.
 _RESUME = (2, 2)
+#: Why torchtitan does not run although it is there.
+_TITAN = "installed, but it reads datasets of its own, and an adapter could not be tried without a GPU"
 #: A run that has less than so many seconds is not begun.
 _SHORT = 15.0
 
@@ -119,7 +123,8 @@ class Match:
                 entered.append(known[name])
             else:
                 self._skipped.append(f"{name}: {why}")
-        self._skipped.append("torchtitan: to come")
+        titan = machine.version("torchtitan")
+        self._skipped.append(f"torchtitan: {_TITAN if titan else 'not installed'}")
         return entered
 
     def _prepared(self, options: argparse.Namespace) -> list[Bout]:
@@ -129,7 +134,7 @@ class Match:
         of = data.sources(options.corpus) if options.corpus else list(size.sources)
         bouts = []
         for length in size.lengths:
-            batch, micro = rows(size, length, 0, 0)
+            batch, micro = rows(size, length)
             with self._clock.part("mixtures"), self._console.status(f"mixture of {show_length(length)}"):
                 lock = data.mix(folder, length, (size.steps + 1) * batch * length, of)
                 setting = Setting(
@@ -192,10 +197,8 @@ class Match:
         if first + second > bout.setting.steps:
             return
         out = self._temp / "resume"
-        parts = []
         with self._clock.part("resume"), self._console.status("stopped, and going on"):
-            for steps in (first, first + second):
-                parts.append(self._ran(ours, replace(bout.setting, steps=steps), out))
+            parts = [self._ran(ours, replace(bout.setting, steps=n), out) for n in (first, first + second)]
         contest.tidy(out)
         self._resume = verdicts.resumed(whole, parts, None) | {"first": first}
 
@@ -238,7 +241,7 @@ class Match:
     def _row(self, bout: Bout, contestant: Contestant) -> dict[str, Any]:
         runs, warm_up = bout.runs[contestant.name], self._size.warm_up
         best = bout.best(warm_up)
-        ours, theirs = bout.runs.get(best, []), contestant.name not in _OURS
+        ours, theirs = bout.runs.get(best, []), not contestant.name.startswith("ours")
         reference = next((ran.losses for ran in bout.runs.get("ours", ours) if ran.losses), {})
         same = contestant.name == "ours" or not runs[0].losses
         return {
@@ -260,13 +263,13 @@ def _sized(size: Size, options: argparse.Namespace) -> Size:
     """Put what the command line says over a size."""
     said: dict[str, Any] = {}
     if options.lengths:
-        said["lengths"] = tuple(tokens(length) for length in options.lengths.split(","))
+        said["lengths"] = tuple(places(length) for length in options.lengths.split(","))
     if options.steps:
         said["steps"], said["warm_up"] = options.steps, max(1, min(size.warm_up, options.steps // 3))
     if options.batch:
-        said["batch"] = tokens(options.batch)
+        said["batch"] = places(options.batch)
     if options.together:
-        said["together"] = tokens(options.together)
+        said["together"] = places(options.together)
     if options.precision:
         said["precision"] = options.precision
     if options.vocabulary:
@@ -301,6 +304,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     day = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d-%H%M")
     options.out = (options.out or Path(__file__).resolve().parents[1] / "out" / f"gpu-{day}").resolve()
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)
     with tempfile.TemporaryDirectory(prefix="mixture-gpu-", dir=options.temp) as temp:
         result = Match(options, Path(temp), clock, console).go()
     drawn = curves(result, options.out / "losses.svg")

@@ -95,7 +95,7 @@ def contestants(found: Gpus) -> dict[str, Contestant]:
     return {
         one.name: one
         for one in (
-            Contestant("ours", "ours", lambda setting, out: _ours(setting, out)),
+            Contestant("ours", "ours", _ours),
             Contestant("ours-compiled", "ours, compiled", lambda setting, out: _ours(setting, out, compiled=True)),
             Contestant("ours-cp2", "ours, 2 ranks a sequence", lambda setting, out: _ours(setting, out, cp=2), gpus=2),
             Contestant("trainer", f"HF Trainer, {short}", lambda s, out: _peer(s, out, flash, workers)),
@@ -181,11 +181,10 @@ def run(contestant: Contestant, setting: Setting, out: Path, room: Room) -> Ran:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     devices = visible.split(",") if visible else [str(number) for number in range(contestant.gpus)]
     extra = {
-        "CUDA_VISIBLE_DEVICES": ",".join(devices[: contestant.gpus]),
+        # One GPU each, or the Trainer would take all that it sees.
+        "CUDA_VISIBLE_DEVICES": ",".join(devices[: contestant.gpus]) if room.gpu else "",
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        # The same allocator for all; without it, lengths that come close to the memory break it into pieces.
-        "PYTORCH_ALLOC_CONF": "expandable_segments:True",
     }
     if not room.gpu:
         # Threads that wait for each other on a CPU that others use say nothing of who is faster.
@@ -200,7 +199,9 @@ def run(contestant: Contestant, setting: Setting, out: Path, room: Room) -> Ran:
     return Ran(taken, losses, memory, wall, reason(code, text, late=late))
 
 
-def _watch(command: list[str], environment: Mapping[str, str], seconds: float) -> tuple[int, dict[int, float], str, bool]:
+def _watch(
+    command: list[str], environment: Mapping[str, str], seconds: float
+) -> tuple[int, dict[int, float], str, bool]:
     """Run a command; return its code, when each step's line came, all it said, and whether it had to be ended."""
     ticks: dict[int, float] = {}
     lines: list[str] = []
@@ -223,18 +224,20 @@ def _watch(command: list[str], environment: Mapping[str, str], seconds: float) -
 
     timer = threading.Timer(max(seconds, 0.1), end)
     timer.start()
-    try:
-        for line in process.stdout or ():
-            found = _STEP.match(line)
-            if found:
-                ticks[int(found[1].replace(",", ""))] = time.perf_counter()
-            lines.append(line)
-        return process.wait(), ticks, "".join(lines), late.is_set()
-    finally:
-        timer.cancel()
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+    # Leaving the block closes the pipe and waits.
+    with process:
+        try:
+            for line in process.stdout or ():
+                found = _STEP.match(line)
+                if found:
+                    ticks[int(found[1].replace(",", ""))] = time.perf_counter()
+                lines.append(line)
             process.wait()
+        finally:
+            timer.cancel()
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode, ticks, "".join(lines), late.is_set()
 
 
 def reason(code: int, text: str, *, late: bool = False) -> str | None:
@@ -259,7 +262,8 @@ def reason(code: int, text: str, *, late: bool = False) -> str | None:
 def _events(path: Path) -> tuple[dict[int, float], int]:
     """Read losses by step, and the most memory."""
     losses, memory = dict[int, float](), 0
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    # What comes after the last end of a line was being written when the process ended.
+    for line in path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else ():
         event: dict[str, Any] = json.loads(line)
         losses[event["step"]] = float("nan") if event["loss"] is None else event["loss"]
         memory = max(memory, event.get("memory") or 0)

@@ -71,9 +71,11 @@ def facts(found: Gpus) -> dict[str, Any]:
     """Return what the figures were measured on."""
     versions = {name: said for name in LIBRARIES if (said := machine.version(name))}
     memory = [round(size / 2**30, 1) for size in found.memory]
-    return machine.facts() | {"gpus": list(found.names), "gpu_gib": memory, "peak_flops": found.peak} | {
-        "libraries": versions
-    }
+    return (
+        machine.facts()
+        | {"gpus": list(found.names), "gpu_gib": memory, "peak_flops": found.peak}
+        | {"libraries": versions}
+    )
 
 
 def sources(files: list[str]) -> list[dict[str, Any]]:

@@ -54,7 +54,7 @@ def _memory() -> int:
 
 
 def _flex(module: Any, query: Any, key: Any, value: Any, mask: Any, **more: Any) -> Any:
-    """FlexAttention of one type: under autocast, rotation leaves queries and keys in float32, and it takes no mixture."""
+    """FlexAttention of one type: under autocast, rotation may leave queries and keys in float32."""
     return flex_attention_forward(module, query.to(value.dtype), key.to(value.dtype), value, mask, **more)
 
 

@@ -94,7 +94,9 @@ _LITTLE = (
 _WIDE = 128_256
 
 SIZES = {
-    "toy": Size(_llama(2, 64, (4, 2, 16), 192, 512), (512, 1 << 10, 2 << 10), 4 << 10, 1 << 10, 5, 1, "float32", _LITTLE),
+    "toy": Size(
+        _llama(2, 64, (4, 2, 16), 192, 512), (512, 1 << 10, 2 << 10), 4 << 10, 1 << 10, 5, 1, "float32", _LITTLE
+    ),
     "0.5B": Size(
         _llama(18, 1280, (10, 2, 128), 3584, _WIDE),
         (8 << 10, 32 << 10, 128 << 10),
@@ -158,15 +160,13 @@ class Setting:
         return self.batch * self.length
 
 
-def rows(size: Size, length: int, batch: int, together: int) -> tuple[int, int]:
+def rows(size: Size, length: int) -> tuple[int, int]:
     """Return the sequences of a step, and of them those that are taken at once, which divide them.
 
     Args:
-        size: what is usual.
+        size: says how many tokens a step has, and how many are taken at once.
         length: of a sequence.
-        batch: tokens of a step, 0 for the size's.
-        together: tokens at once, 0 for the size's.
     """
-    step = max(1, (batch or size.batch) // length)
-    most = max(1, (together or size.together) // length)
+    step = max(1, size.batch // length)
+    most = max(1, size.together // length)
     return step, max(rows for rows in range(1, min(most, step) + 1) if step % rows == 0)

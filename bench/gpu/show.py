@@ -31,8 +31,8 @@ def show(result: dict[str, Any], console: Console) -> None:
 
 def _table(result: dict[str, Any]) -> Table:
     table = Table(title="median (min to max) of steps; ratio: the faster of ours / this, step by step in one round")
-    for heading in ("length", "batch", "contestant", "tokens/s", "TFLOP/s", "MFU", "peak memory", "ratio", "losses"):
-        table.add_column(heading, justify="left" if heading in ("contestant", "losses") else "right")
+    for heading in ("length", "batch", "contestant", "tokens/s", "TFLOP/s", "MFU", "memory", "ratio", "losses"):
+        table.add_column(heading, justify="left" if heading in ("contestant", "losses") else "right", no_wrap=True)
     for part in result["lengths"]:
         for number, row in enumerate(part["rows"]):
             table.add_row(
@@ -40,7 +40,7 @@ def _table(result: dict[str, Any]) -> Table:
                 f"{part['batch']} × {part['length']:,}" if not number else "",
                 row["title"],
                 _spread(row["rate"]) or (row["failed"] or ""),
-                _spread(row["tflops"]),
+                "" if row["tflops"] is None else _short(row["tflops"]["median"]),
                 "" if row["mfu"] is None else f"{100 * row['mfu']['median']:.1f} %",
                 f"{row['memory'] / 2**30:.2f} GiB" if row["memory"] else "",
                 _spread(row["ratio"]),
@@ -51,11 +51,12 @@ def _table(result: dict[str, Any]) -> Table:
 
 
 def _lines(result: dict[str, Any]) -> list[str]:
-    lines = []
-    for part in result["lengths"]:
-        for row in part["rows"]:
-            if row["failed"]:
-                lines.append(f"{show_length(part['length'])}, {row['title']}: {row['failed']}")
+    lines = [
+        f"{show_length(part['length'])}, {row['title']}: {row['failed']}"
+        for part in result["lengths"]
+        for row in part["rows"]
+        if row["failed"]
+    ]
     lines += [f"left out: {why}" for why in result["skipped"]]
     lines.append(_resumed(result["resume"]))
     lines.append(
@@ -86,7 +87,7 @@ def _resumed(found: dict[str, Any] | None) -> str:
 def _agreed(found: dict[str, Any] | None) -> str:
     if found is None or found["apart"] is None:
         return ""
-    return f"{'agree' if found['agree'] else 'DIFFER'}: {found['apart']:.1e} over {found['steps']} steps"
+    return f"{'agree' if found['agree'] else 'DIFFER'}: {found['apart']:.1e}"
 
 
 def _spread(found: dict[str, float] | None) -> str:
@@ -96,7 +97,15 @@ def _spread(found: dict[str, float] | None) -> str:
 
 
 def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
+    return (
+        f"{value:,.0f}"
+        if value >= 1000
+        else f"{value:.1f}"
+        if value >= 10
+        else f"{value:.2f}"
+        if value >= 0.1
+        else f"{value:.2g}"
+    )
 
 
 def curves(result: dict[str, Any], path: Path) -> bool:

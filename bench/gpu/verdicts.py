@@ -54,7 +54,7 @@ def rates(runs: Sequence[Ran], warm_up: int, work: Work) -> dict[str, Any]:
 
 
 def ratio(ours: Sequence[Ran], other: Sequence[Ran], warm_up: int) -> dict[str, float] | None:
-    """Return the spread of our rate over another's, step by step of the same round: the same sequences on both sides."""
+    """Return the spread of our rate over another's, step by step of one round: the same sequences on both sides."""
     found = []
     for mine, theirs in zip(ours, other, strict=False):
         first, second = mine.counted(warm_up), theirs.counted(warm_up)
