@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -53,7 +54,7 @@ def command(
     watch = Watch()
     stopped = "stopped; the last checkpoint is whole: run the same command to go on"
     with sentences(debug=debug, watch=watch, stopped=stopped):
-        run = _run(config, out, shards, Asked(on, work).where())
+        run = _run(config, out, shards, Asked(on, work).where(), _told(on=on, work=work, shards=shards))
         if dry_run:
             _rehearse(run, ranks or int(os.environ.get("WORLD_SIZE", "1")), as_json)
             return
@@ -81,7 +82,12 @@ def _need_torch() -> None:
         raise TrainError(f"training needs {', '.join(missing)}, not installed here: pip install 'mixture[train]'")
 
 
-def _run(path: Path, out: Path | None, shards: str | None, where: Where) -> Run:
+def _told(**options: object) -> str:
+    """Return options as they were given, for another command that asks for the same shards."""
+    return " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in options.items() if value is not None)
+
+
+def _run(path: Path, out: Path | None, shards: str | None, where: Where, options: str) -> Run:
     """Read what is asked for."""
     from mixture.shards.pack import shards_folder
     from mixture.train.config import load
@@ -95,7 +101,8 @@ def _run(path: Path, out: Path | None, shards: str | None, where: Where) -> Run:
     if shards is not None:
         given = place(shards)
         folders = [given] if len(usual) == 1 else [given / folder.name for folder in usual]
-    return Run(config, lock, config.lock, folders, out or Path(config.folder))
+    text = path.read_text(encoding="utf-8")
+    return Run(config, lock, config.lock, folders, out or Path(config.folder), text, options)
 
 
 def _rehearse(run: Run, ranks: int, as_json: bool) -> None:

@@ -13,13 +13,14 @@ import torch
 from torch.optim import AdamW
 
 from mixture.errors import TrainError
+from mixture.loader.order import Share
 from mixture.train.config import TrainConfig
 from mixture.train.context import check_length
 from mixture.train.flops import Shape, peak_flops
 from mixture.train.memory import Setting, missing
 from mixture.train.model import Source, Trainee, outline
 from mixture.train.parallel import optimizer, spread
-from mixture.train.rope import Rope
+from mixture.train.rope import Rope, apply
 from mixture.train.rules import RopeRule
 from mixture.train.run import Leg, Run
 from mixture.train.weights import materialise
@@ -108,7 +109,9 @@ def build(run: Run, legs: tuple[Leg, ...], first: Leg, world: World, say: Say, *
         say(note)
     shape = Shape.of(trainee.config)
     for leg in legs:
-        _check(leg, shape, world, say, anyway=anyway)
+        if leg.stretch.steps:
+            apply(trainee.original, rope_of(leg.config.rope), leg.stream.length, fresh=trainee.source.fresh)
+            _check(leg, shape, world, say, anyway=anyway)
     spread(
         trainee,
         world,
@@ -131,14 +134,13 @@ def build(run: Run, legs: tuple[Leg, ...], first: Leg, world: World, say: Say, *
 
 
 def _check(leg: Leg, shape: Shape, world: World, say: Say, *, anyway: bool) -> None:
-    """Look whether a phase's micro-batches can be shared, and whether they fit.
+    """Look whether a phase's steps can be shared, and whether they fit.
 
     Raises:
-        TrainError: not.
+        MixtureError: not.
     """
-    if not leg.stretch.steps:
-        return
     check_length(leg.config.batch.micro * leg.stream.length, world.cp)
+    Share(leg.stretch.batch, leg.config.batch.micro, world.data_rank, world.data_ranks)
     if world.device.type != "cuda":
         return
     setting = setting_of(leg, world.sharders)

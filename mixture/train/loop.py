@@ -130,6 +130,8 @@ class _Training:
         self._world.together(problem)
         self._begun = self._stand.step
         self._load(newest)
+        if self._world.first:
+            self._run.describe()
 
     def _begin(self) -> Stand:
         config = self._run.config
@@ -143,6 +145,12 @@ class _Training:
                 f"config `after: {out}` to go on from its weights"
             )
         differs = changes(stand.what, self._run.config.what())
+        order = [change for change in differs if ".order." in f".{change.partition(':')[0]}."]
+        if order and stand.tokens:
+            raise TrainError(
+                f"{out}: has taken sequences in another order ({'; '.join(order)}); in the new one it would take some "
+                f"again: leave the order as it is, or name another --out"
+            )
         if differs and not choices.changed:
             raise TrainError(
                 f"{out}: stands at step {stand.step:,} of a run with another config ({'; '.join(differs)}); give "
@@ -177,7 +185,7 @@ class _Training:
         loss: float | None = None
         try:
             for number, leg in enumerate(self._legs):
-                if number < self._stand.phase or self._stop.agreed:
+                if number < self._stand.phase or self._stop.agreed or not leg.stretch.steps:
                     continue
                 loss = self._leg(number, leg, events) or loss
         except (MixtureError, SystemExit):
@@ -288,7 +296,9 @@ class _Training:
         """Return what a step was made of."""
         shuffled = leg.config.order.shuffle != "none"
         sequences = tuple(step.sequences.tolist())
-        return Taken(self._run.lock_path, leg.name, step.number, leg.stretch.batch, sequences, shuffled)
+        return Taken(
+            self._run.lock_path, leg.name, step.number, leg.stretch.batch, sequences, shuffled, self._run.options
+        )
 
     def _told(self, events: Events, leg: Leg, step: Step[Batch], result: Result, lr: float, seconds: float) -> None:
         """Tell of a step that was taken."""

@@ -1,6 +1,6 @@
 """A model spread over the ranks: parameters sharded (FSDP2), activations recomputed, layers compiled.
 
-    outline (meta device) ─ checkpointing ─ compile ─ fully_shard ─▶ materialise fills each rank's part
+    outline (meta device) ─ compile ─ recompute ─ fully_shard ─▶ materialise fills each rank's part
 
 Every decoder layer is a unit: it is gathered when its turn comes, and let go afterwards. Embedding, last norm and
 output are one more, gathered from the first layer's turn to the last gradient. Parameters, gradients and moments are
@@ -9,7 +9,7 @@ float32; with `bf16` what is gathered, and so all arithmetic, is bfloat16, and g
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
@@ -38,15 +38,8 @@ def spread(
     """
     kept = torch.bfloat16 if precision == "bf16" else None
     policy = MixedPrecisionPolicy(param_dtype=kept, reduce_dtype=torch.float32)
-    trainee.train()
-    if checkpointing == "full":
-        # Its name in transformers before 5.20 was gradient_checkpointing_enable.
-        model: Any = trainee.model
-        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-        enable({"use_reentrant": False})
+    trainee.prepare_layers(compiled=compiled, recompute=checkpointing == "full")
     for layer in trainee.layers:
-        if compiled:
-            layer.compile()
         fully_shard(layer, mesh=world.sharding, mp_policy=policy)
     fully_shard(trainee, mesh=world.sharding, mp_policy=policy, reshard_after_forward=False)
 

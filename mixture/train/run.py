@@ -12,7 +12,7 @@ from pathlib import Path
 from mixture.errors import ConfigError
 from mixture.loader.stream import Stream
 from mixture.lockfile import Lock
-from mixture.storage import Place
+from mixture.storage import Place, publish
 from mixture.train.config import TrainConfig, check_phases
 from mixture.train.schedule import Stretch, stretches
 
@@ -27,6 +27,8 @@ class Run:
         lock_path: where the lock lies, for the ledger and for what is told.
         folders: where the shards of each phase lie.
         out: the run's folder.
+        text: the config's file, which is kept with the run.
+        options: what `mixture trace` must be told to find the same shards, as `--work /scratch/work`.
     """
 
     config: TrainConfig
@@ -34,6 +36,18 @@ class Run:
     lock_path: str
     folders: Sequence[Place]
     out: Path
+    text: str = ""
+    options: str = ""
+
+    def describe(self) -> None:
+        """Write down in the run's folder what is asked: its config, and the lock, by which its ledger is read.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        with publish(self.out / "config.yaml") as file:
+            file.write(self.text.encode())
+        self.lock.write(self.out / Path(self.lock_path).name)
 
 
 @dataclass(frozen=True)

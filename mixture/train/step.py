@@ -21,7 +21,7 @@ from mixture.loader.batch import IGNORED, Batch
 from mixture.train.attention import Backend, choose, lay_out
 from mixture.train.breakdown import Cells, tally
 from mixture.train.context import Context, shard
-from mixture.train.flops import attended
+from mixture.train.flops import Shape, attended
 from mixture.train.model import Trainee
 from mixture.train.world import World
 
@@ -72,7 +72,7 @@ class Stepper:
         group = world.sequence_group
         self._context = None if group is None else Context.of(group)
         kind = torch.bfloat16 if precision == "bf16" else torch.float32
-        self._backend: Backend = choose(world.device, kind)
+        self._backend: Backend = choose(world.device, kind, Shape.of(trainee.config).head_dim)
 
     def gradient(self, batches: Sequence[Batch], *, stop: bool) -> Result:
         """Compute the gradient of a step, and clip it.

@@ -70,44 +70,28 @@ class Gym:
         """Train in this process, with one rank."""
         return self.shop.call(*self.line(self.config(**changes), "--out", out, *more), at=self.root)
 
-    def start(self, ranks: int, out: str, *more: str, **changes: Any) -> subprocess.Popen[str]:
-        """Start ranks of their own, as torchrun does."""
-        name = self.config(f"train-{ranks}.yaml", **changes)
-        # What torchrun's own rendezvous needs besides is a second to start, and nothing that is tested here.
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        world = [
-            "--nnodes",
-            "1",
-            "--nproc-per-node",
-            str(ranks),
-            "--master-addr",
-            "127.0.0.1",
-            "--master-port",
-            str(port),
-        ]
-        command = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            *world,
-            *(["--max-restarts", "2"] if "--restart" in more else []),
-            "-m",
-            "mixture",
-        ]
-        rest = [part for part in more if part != "--restart"]
+    def torchrun(self, ranks: int, *more: str, out: str = "run", **changes: Any) -> subprocess.Popen[str]:
+        """Start ranks by torchrun, which starts them again when one is lost."""
+        options = ["--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(ranks), "--max-restarts", "2"]
+        line = [*options, "-m", "mixture", *self.line(self.config(**changes), "--out", out, *more)]
         env = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": self.root}
-        return subprocess.Popen([*command, *self.line(name, "--out", out, *rest)], env=env, **pipes)
+        return subprocess.Popen([sys.executable, "-m", "torch.distributed.run", *line], env=env, **pipes)
 
-    def ranks(self, ranks: int, *more: str, out: str = "run", **changes: Any) -> dict[str, Any]:
-        """Train with several ranks; return the summary."""
-        process = self.start(ranks, out, *more, **changes)
-        told, err = process.communicate(timeout=300)
-        assert process.returncode == 0, err
-        summary: dict[str, Any] = json.loads(told)
-        return summary
+    def start(self, ranks: int, *more: str, out: str = "run", **changes: Any) -> Any:
+        """Start ranks, and leave them to themselves."""
+        from tests.train.ranks import commands
+
+        return commands(self.line(self.config(**changes), "--out", out, *more), ranks, self.root)
+
+    def ranks(self, ranks: int, *more: str, out: str = "run", **changes: Any) -> list[Said]:
+        """Train with several ranks; return how each ended."""
+        context = self.start(ranks, *more, out=out, **changes)
+        while not context.join(timeout=300):
+            pass
+        told = [json.loads((self.root / f"rank-{rank}.json").read_text()) for rank in range(ranks)]
+        assert all(one["raised"] in {"None", "SystemExit(0)", "SystemExit(1)"} for one in told), told
+        return [Said(one["code"], one["out"], one["err"]) for one in told]
 
     def events(self, out: str = "run") -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.root / out / "events.jsonl").read_text().splitlines()]

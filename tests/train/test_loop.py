@@ -184,6 +184,21 @@ def test_another_config_or_lock_is_refused_in_the_folder_of_a_run(gym: Gym) -> N
     assert [event["lr"] for event in gym.events()] == [0.003] * 2 + [0.001] * 4
 
 
+def test_the_order_of_a_run_that_has_begun_cannot_change(gym: Gym) -> None:
+    gym.train(stop="2 steps")
+    said = gym.train("--changed", order={"shuffle": "all"})
+    assert "has taken sequences in another order (order.shuffle: none → all)" in said.error
+    assert len(gym.losses()) == 2
+
+
+def test_a_run_keeps_its_config_and_its_lock(gym: Gym) -> None:
+    gym.train(stop="1 steps")
+    assert (gym.root / "run" / "config.yaml").read_text() == (gym.root / "train.yaml").read_text()
+    from mixture import lockfile
+
+    assert lockfile.read(gym.root / "run" / "small.lock.json") == lockfile.read(gym.shop.root / "small.lock.json")
+
+
 def test_a_checkpoint_of_another_model_is_told(gym: Gym) -> None:
     gym.train(out="first", stop="2 steps")
     model = {"config": CONFIG["model"]["config"] | {"hidden_size": 16}}
@@ -270,3 +285,29 @@ def test_a_state_that_was_edited_is_refused(gym: Gym) -> None:
     write_json(state, {"step": 2})
     assert "not a record of" in gym.train().error
     assert Path(state).exists()
+
+
+def test_a_rope_too_short_for_a_later_phase_is_told_before_the_first_one(gym: Gym) -> None:
+    model = {"config": CONFIG["model"]["config"] | {"max_position_embeddings": 64}}
+    gym.train(out="first", stop="1 steps", model=model, checkpoints={"every": "100 steps"})
+    said = gym.train(
+        out="second",
+        lock="phased.lock.json",
+        model={"path": str(gym.root / "first" / "export")},
+        rope={"kind": "linear", "factor": 1},
+        stop="30 steps",
+    )
+    assert said.code == 1
+    assert "128" in said.error, said.err
+    assert not (gym.root / "second").exists()
+    # A phase that is not reached asks for nothing.
+    assert gym.train(out="second", lock="phased.lock.json", model=model, stop="2 steps").code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch compiles with warnings about itself
+def test_compiled_layers_take_the_same_steps(gym: Gym) -> None:
+    gym.train(out="plain", stop="2 steps", checkpointing="none")
+    said = gym.train(out="compiled", stop="2 steps", compile=True)
+    assert said.code == 0, said.err
+    assert gym.losses("compiled") == pytest.approx(gym.losses("plain"), rel=1e-5)
