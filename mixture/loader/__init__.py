@@ -5,8 +5,9 @@ lock ─ order ─► sequences of a step ─ balance ─► rank by rank ─ st
 state     what was taken: {"lock", "phase", "sequences"}      geometry  cu_seqlens, position_ids, labels from spans
 order     steps, ranks and micro-batches, as arithmetic       ahead     the next ones, made in a thread
 balance   ranks of a step level in Σ len²                     steps     step after step of a rank, as numpy arrays
-shard     one shard, mapped or fetched, held to its hashes    batch     the same as tensors; data sets for DataLoader,
-stream    the sequences of a phase by number                            StatefulDataLoader, Hugging Face's Trainer
+shard     one shard, mapped or fetched                        batch     the same as tensors; data sets for DataLoader,
+gather    rows of several shards, held to their hashes                  StatefulDataLoader, Hugging Face's Trainer
+stream    the sequences of a phase by number                  room      memory of batches, lent again
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from mixture.errors import MixtureError
 from mixture.loader import Ints, Spans
+from mixture.loader.room import empty
 from mixture.pack.runs import covered
 
 Int32s = npt.NDArray[np.int32]
@@ -141,8 +142,8 @@ def positions_in(boundaries: Int32s) -> Ints:
     counted = _counted(-(-max(total, 1) // _PLACES) * _PLACES)
     if total < _LONG * (len(boundaries) - 1):
         starts = boundaries[:-1].astype(np.int64)
-        return counted[:total] - np.repeat(starts, np.diff(boundaries))
-    out = np.empty(total, np.int64)
+        return np.subtract(counted[:total], np.repeat(starts, np.diff(boundaries)), out=empty((total,)))
+    out = empty((total,))
     borders = boundaries.tolist()
     for start, stop in pairwise(borders):
         out[start:stop] = counted[: stop - start]
@@ -203,7 +204,7 @@ def labels(
 def _next_tokens(input_ids: npt.NDArray[Any], spans: Spans, *, mask_starts: bool, ignore: int) -> Ints:
     """Return `labels` with `shift` where there are no marks: the tokens moved by one, with a few places taken out."""
     rows, length = input_ids.shape
-    out = np.empty((rows, length), np.int64)
+    out = empty((rows, length))
     if not out.size:
         return out
     out[:, :-1] = input_ids[:, 1:]

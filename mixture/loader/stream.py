@@ -25,6 +25,7 @@ from mixture import lockfile
 from mixture.errors import LockError, StoreError, nearest
 from mixture.loader import Ints, Spans
 from mixture.loader.gather import Run, gather, hold, look, widen
+from mixture.loader.room import empty
 from mixture.loader.shard import Piece, Shard, check_there
 from mixture.loader.state import State
 from mixture.lockfile import Lock
@@ -227,7 +228,7 @@ class Stream:
             hold(runs, found)
         elif runs:
             look(runs, found, self.length)
-        spans, tokens = found.spans(), np.empty((len(sequences), self.length), np.int64)
+        spans, tokens = found.spans(), empty((len(sequences), self.length))
         if len(real) == len(sequences):
             return Rows(sequences, widen(runs, tokens), spans)
         index = np.full(len(sequences), -1)
@@ -240,7 +241,7 @@ class Stream:
         """Return the tokens of some sequences, int64, shape (n, length), not held to their hashes; see `rows`."""
         runs = self._runs(sequences)
         self._fetch(runs)
-        return widen(runs, np.empty((len(sequences), self.length), np.int64))
+        return widen(runs, empty((len(sequences), self.length)))
 
     def costs(self, sequences: Ints) -> Ints:
         """Return Σ len² over the spans of each sequence, int64, shape (n,); tokens are not read. See `rows`."""
