@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from mixture.train.loop import Outcome
     from mixture.train.run import Run
 
-EXAMPLE = "Example:  torchrun --nproc-per-node 8 -m mixture train manifests/train-quickstart.yaml"
+EXAMPLE = (
+    "Example:  mixture train manifests/train-quickstart.yaml;  torchrun --nproc-per-node 8 -m mixture train CONFIG"
+)
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="How to train.", show_default=False)]
 Out = Annotated[

@@ -34,10 +34,10 @@ def forecast(told: Forecast) -> list[RenderableType]:
             f"{phase.steps:,}",
             short(phase.tokens),
             ", ".join(f"{rate:.2g}" for rate in phase.lr),
-            str(phase.rope["kind"]),
+            str(phase.rope["rope"]["kind"]),
             f"{phase.flops / 1e15:,.3g}",
         )
-    return [table, _memory(told), Text("memory: estimated, GiB of each GPU; a CPU run needs about the same", "dim")]
+    return [table, _memory(told), Text("memory: estimated, GiB of each GPU", "dim")]
 
 
 def _memory(told: Forecast) -> Table:

@@ -182,6 +182,8 @@ def load(path: Place) -> TrainConfig:
     Raises:
         ConfigError: missing, not YAML, or not a config; names the line, the field, the value and what is allowed.
     """
+    if path.name.endswith(".lock.json"):
+        raise ConfigError(f"{path}: a lock; name a config in which it stands: {FORM.start}")
     return FORM.load(path)
 
 

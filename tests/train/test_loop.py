@@ -248,7 +248,15 @@ def test_a_run_is_forecast_without_being_begun(gym: Gym) -> None:
     phase = said.json["phases"][0]
     assert (phase["steps"], phase["batch"], phase["length"], phase["tokens"]) == (6, 16, 64, 6 * 16 * 64)
     assert phase["memory"]["total"] > 0
+    shown = gym.shop.call(*(part for part in gym.line("train.yaml", "--dry-run") if part != "--json"), at=gym.root)
+    assert shown.code == 0, shown.err
+    assert "on one GPU" in shown.out
     assert not (gym.root / "run").exists()
+
+
+def test_a_lock_is_no_config(gym: Gym) -> None:
+    said = gym.shop.call("train", "small.lock.json")
+    assert said.error.startswith("error: small.lock.json: a lock; name a config in which it stands")
 
 
 def test_the_usage_of_ranks_is_told(gym: Gym) -> None:
