@@ -270,7 +270,7 @@ class _Training:
                     batches = list(step)
             except MixtureError as error:
                 problem = error
-            self._world.together(problem)
+            self._world.together(problem, 0 if step is None else step.digest)
             if step is None or step.number >= leg.stretch.steps:
                 return
             yield step, batches

@@ -111,8 +111,12 @@ class World:
         found: T = said[0]
         return found
 
-    def together(self, problem: MixtureError | None) -> None:
+    def together(self, problem: MixtureError | None, same: int = 0) -> None:
         """Go on if no rank has a problem; else end all of them, and let rank 0 tell.
+
+        Args:
+            problem: this rank's.
+            same: a number that must be the same on all ranks: a digest of what they are about to do.
 
         Raises:
             MixtureError: on rank 0, of the first rank that has one.
@@ -121,8 +125,13 @@ class World:
         if self.size == 1 and problem is None:
             return
         said: list[Any] = [None] * self.size
-        dist.all_gather_object(said, problem)
-        found = next((error for error in said if error is not None), None)
+        dist.all_gather_object(said, (problem, same))
+        found = next((error for error, _ in said if error is not None), None)
+        if found is None and len({digest for _, digest in said}) > 1:
+            found = TrainError(
+                "the ranks do not agree on who takes which sequence, so shards differ between nodes: run "
+                "`mixture verify` on each of them"
+            )
         if found is None:
             return
         if self.first:

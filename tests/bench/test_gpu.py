@@ -182,15 +182,20 @@ def test_files_of_a_kind_are_one_source() -> None:
     assert [(one["format"], len(one["paths"])) for one in found] == [("jsonl", 2), ("text", 1), ("parquet", 1)]
 
 
-def test_the_table_names_who_ran_out_of_memory() -> None:
+def test_the_table_names_who_ran_out_of_memory_and_what_was_expected() -> None:
     from rich.console import Console
 
     row = {"title": "HF Trainer", "rate": None, "tflops": None, "mfu": None, "memory": 0, "ratio": None}
     part: dict[str, Any] = {"length": 131_072, "batch": 1, "attended": 0.4}
     part["rows"] = [row | {"agreement": None, "failed": "out of memory"}]
+    part["rows"].append(
+        row | {"title": "ours", "memory": 40 << 30, "estimate": 44 << 30, "agreement": None, "failed": None}
+    )
     facts = {"gpus": ["a GPU"], "load_average": [0.1], "python": "3", "libraries": {}, "date": "today"}
     result = {"machine": facts, "size": "0.5B", "model": {"parameters": 5e8, "vocabulary": 128_256}, "steps": 3}
     result |= {"precision": "bf16", "documents": True, "lengths": [part], "resume": None, "skipped": [], "spent": {}}
     console = Console(width=160, record=True, file=io.StringIO())
     show(result, console)
-    assert "128K, HF Trainer: out of memory" in console.export_text()
+    said = console.export_text()
+    assert "128K, HF Trainer: out of memory" in said
+    assert "128K ours 40.00 GiB of 44.00 GiB" in said

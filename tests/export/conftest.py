@@ -15,9 +15,9 @@ from mixture import schemas
 from mixture.engine import Silence
 from mixture.engine.local import Local
 from mixture.export.make import Exported, Request, export, phase_numbers
-from mixture.storage import file_digest
 from mixture.lockfile import Lock
 from mixture.shards.pack import shards_folder
+from mixture.storage import file_digest
 from mixture.workspace import Workspace
 
 KINDS = ("full", "padded", "marked")

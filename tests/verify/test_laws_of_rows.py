@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 
 from mixture import schemas
-from mixture.storage import file_digest
 from mixture.pack.layout import Knots, Rules
 from mixture.recipe import Buckets
 from mixture.recipe.packing import Packing, Transforms
 from mixture.shards.write import Geometry
+from mixture.storage import file_digest
 from mixture.verify.shard import check_shard
 
 LENGTH = 8
