@@ -24,6 +24,9 @@ from bench.gpu.verdicts import Work
 from mixture.recipe.quantities import length as places
 from mixture.recipe.quantities import show_length
 from mixture.storage import write_json
+from mixture.train.memory import Setting as Memory
+from mixture.train.memory import estimate
+from mixture.train.rules import LossRule
 
 #: Who runs where nobody says: on a GPU, and without one. Whoever is not installed is said and left out.
 _ON_GPU = ("ours", "ours-compiled", "trainer", "trainer-liger", "ours-cp2")
@@ -249,6 +252,7 @@ class Match:
             "title": contestant.title,
             **verdicts.rates(runs, warm_up, replace(bout.work, gpus=contestant.gpus)),
             "memory": max(ran.memory for ran in runs),
+            "estimate": None if theirs or not self._gpus.names else _estimate(bout, contestant),
             "ratio": verdicts.ratio(ours, runs, warm_up) if theirs else None,
             "against": best if theirs else None,
             "agreement": None if same else verdicts.agreement(reference, runs[0].losses, bout.setting.precision),
@@ -257,6 +261,13 @@ class Match:
             "wall": [ran.wall for ran in runs],
             "failed": next((ran.failed for ran in runs if ran.failed), None),
         }
+
+
+def _estimate(bout: Bout, contestant: Contestant) -> int:
+    """Return the bytes that `mixture train` expects to need on each GPU."""
+    setting, ranks = bout.setting, contestant.gpus
+    held = Memory(ranks, ranks, setting.micro, setting.length, True, LossRule().chunk, setting.precision == "bf16")
+    return estimate(bout.work.shape, held).total
 
 
 def _sized(size: Size, options: argparse.Namespace) -> Size:

@@ -1,6 +1,6 @@
 """What is compared: a model, lengths, and the setting that all contestants have in common.
 
-    Plan(size=0.5B, lengths=(8K, 32K, 128K), steps=10, batch=128K tokens)
+    Plan(size=0.5B, lengths=(8K, 32K, 128K), steps=10, batch=128K)
     at 8K      16 sequences a step, 4 at once
     at 128K     1 sequence a step
 
@@ -95,7 +95,7 @@ _WIDE = 128_256
 
 SIZES = {
     "toy": Size(
-        _llama(2, 64, (4, 2, 16), 192, 512), (512, 1 << 10, 2 << 10), 4 << 10, 1 << 10, 5, 1, "float32", _LITTLE
+        _llama(2, 64, (4, 2, 16), 192, 512), (512, 1 << 10, 2 << 10), 2 << 10, 1 << 10, 4, 1, "float32", _LITTLE
     ),
     "0.5B": Size(
         _llama(18, 1280, (10, 2, 128), 3584, _WIDE),

@@ -42,7 +42,7 @@ def _table(result: dict[str, Any]) -> Table:
                 _spread(row["rate"]) or (row["failed"] or ""),
                 "" if row["tflops"] is None else _short(row["tflops"]["median"]),
                 "" if row["mfu"] is None else f"{100 * row['mfu']['median']:.1f} %",
-                f"{row['memory'] / 2**30:.2f} GiB" if row["memory"] else "",
+                _gib(row["memory"]) if row["memory"] else "",
                 _spread(row["ratio"]),
                 _agreed(row["agreement"]),
             )
@@ -59,6 +59,14 @@ def _lines(result: dict[str, Any]) -> list[str]:
     ]
     lines += [f"left out: {why}" for why in result["skipped"]]
     lines.append(_resumed(result["resume"]))
+    expected = [
+        f"{show_length(part['length'])} {row['title']} {_gib(row['memory'])} of {_gib(row['estimate'])}"
+        for part in result["lengths"]
+        for row in part["rows"]
+        if row.get("estimate")
+    ]
+    if expected:
+        lines.append(f"memory, of what was expected: {', '.join(expected)}")
     lines.append(
         "attention: "
         + ", ".join(
@@ -88,6 +96,10 @@ def _agreed(found: dict[str, Any] | None) -> str:
     if found is None or found["apart"] is None:
         return ""
     return f"{'agree' if found['agree'] else 'DIFFER'}: {found['apart']:.1e}"
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB"
 
 
 def _spread(found: dict[str, float] | None) -> str:
