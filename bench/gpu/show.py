@@ -39,7 +39,7 @@ def _table(result: dict[str, Any]) -> Table:
                 show_length(part["length"]) if not number else "",
                 f"{part['batch']} × {part['length']:,}" if not number else "",
                 row["title"],
-                _spread(row["rate"]) or (row["failed"] or ""),
+                _spread(row["rate"]) or (row["failed"] or "").partition(":")[0],
                 "" if row["tflops"] is None else _short(row["tflops"]["median"]),
                 "" if row["mfu"] is None else f"{100 * row['mfu']['median']:.1f} %",
                 _gib(row["memory"]) if row["memory"] else "",
