@@ -19,7 +19,9 @@ How it goes:
 
     world, parallel   the ranks; the model spread over them
     build             model, optimizer and ranks, made of a config
+    resume            where a run begins
     step, loop        a step's gradient; phases, steps, and what lies between
     checkpoint        saved whole, the newest few kept
-    breakdown, events, boards, signals    losses by domain and position; what is told; who asks to stop
+    breakdown, events, boards, telling    losses by domain and position; what is told, where, and when
+    signals           who asks to stop
 """

@@ -84,17 +84,17 @@ class Checkpoints:
         self._pending: _Pending | None = None
         # What is on the disk is no measure: rank 0 publishes while the others go on.
         self._last: int | None = None
-        if world.first:
-            for left in folder.glob(".step-*.tmp"):
+
+    def sweep(self) -> None:
+        """Remove what a killed save left; nobody else may be at work in the folder."""
+        if self._world.first:
+            for left in self._folder.glob(".step-*.tmp"):
                 shutil.rmtree(left, ignore_errors=True)
 
     def newest(self) -> Path | None:
         """Return the newest whole checkpoint, the same on all ranks."""
-        found = self._whole()[-1:] if self._world.first else []
+        found = whole(self._folder)[-1:] if self._world.first else []
         return next(iter(self._world.agreed(found)), None)
-
-    def _whole(self) -> list[Path]:
-        return sorted(path for path in self._folder.glob("step-*") if (path / _STATE).exists())
 
     def save(self, stand: Stand, ledger: Ledger, model: nn.Module, optimizer: Optimizer) -> None:
         """Write a checkpoint; with `asynchronous`, copy what it needs and write it while training goes on.
@@ -146,7 +146,7 @@ class Checkpoints:
         write_json(pending.aside / _STATE, asdict(pending.stand) | {"files": sizes})
         pending.aside.rename(self._folder / _folder_of(pending.stand))
         pending.ledger.write(self._folder.parent / LEDGER)
-        for old in self._whole()[: -self._keep]:
+        for old in whole(self._folder)[: -self._keep]:
             # Renamed first: what is half removed must not look whole.
             shutil.rmtree(old.rename(old.with_name(f".{old.name}.tmp")))
 
@@ -170,6 +170,11 @@ class Checkpoints:
                 "another --out to begin anew"
             ) from error
         states.set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
+
+
+def whole(folder: Path) -> list[Path]:
+    """Return the whole checkpoints in a folder, the newest last."""
+    return sorted(path for path in folder.glob("step-*") if (path / _STATE).exists())
 
 
 def read_stand(checkpoint: Path) -> Stand:

@@ -8,8 +8,7 @@
     rank         0   1   2   3   4   5   6   7
     data rank    0   0   1   1   2   2   3   3    ranks of one data rank read the same sequences
 
-One process is a world of one: the same code runs, with nobody to talk to. That costs nothing that can be measured, and
-there is no second path to test.
+One process is a world of one: the same code runs, with nobody to talk to, so there is no second path to test.
 """
 
 from __future__ import annotations

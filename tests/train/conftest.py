@@ -39,6 +39,7 @@ CONFIG: dict[str, Any] = {
     "stop": "6 steps",
     "optimizer": {"lr": 0.003},
     "precision": "float32",
+    "checkpointing": "none",
     "checkpoints": {"every": "2 steps", "export": False},
     "events": {"tensorboard": False, "wandb": False, "positions": [32, 128]},
 }

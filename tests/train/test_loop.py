@@ -106,9 +106,9 @@ def test_a_run_goes_on_from_another_ones_weights_and_moments(gym: Gym) -> None:
 
 
 def test_ctrl_c_ends_the_step_saves_and_leaves(gym: Gym, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mixture.train import loop
+    from mixture.train import telling
 
-    tell = loop.line
+    tell = telling.line
 
     def interrupted(event: object, goal: object) -> str:
         if event.step == 3:  # type: ignore[attr-defined]
@@ -116,7 +116,7 @@ def test_ctrl_c_ends_the_step_saves_and_leaves(gym: Gym, monkeypatch: pytest.Mon
         return tell(event, goal)  # type: ignore[arg-type]
 
     gym.train(out="whole", checkpoints={"every": "100 steps", "export": False})
-    monkeypatch.setattr(loop, "line", interrupted)
+    monkeypatch.setattr(telling, "line", interrupted)
     said = gym.train(checkpoints={"every": "100 steps", "export": False})
     assert said.code == 130
     assert said.json["stopped"]
@@ -182,6 +182,25 @@ def test_another_config_or_lock_is_refused_in_the_folder_of_a_run(gym: Gym) -> N
     assert said.code == 0
     assert "from here on optimizer.lr: 0.003 → 0.001" in said.err
     assert [event["lr"] for event in gym.events()] == [0.003] * 2 + [0.001] * 4
+
+
+def test_two_runs_in_one_folder_are_one_too_many(gym: Gym) -> None:
+    from mixture.storage import only_run
+
+    gym.train(stop="2 steps")
+    with only_run(gym.root / "run"):
+        said = gym.train()
+    assert said.code == 1
+    assert "run is in use by process" in said.error
+    assert gym.checkpoints() == ["step-00000002"]
+
+
+def test_what_another_run_is_saving_stays_when_its_weights_are_taken(gym: Gym) -> None:
+    gym.train(out="first", stop="2 steps")
+    saving = gym.root / "first" / "checkpoints" / ".step-00000004.tmp"
+    saving.mkdir()
+    assert gym.train(out="second", after=str(gym.root / "first"), stop="1 steps").code == 0
+    assert saving.exists()
 
 
 def test_the_order_of_a_run_that_has_begun_cannot_change(gym: Gym) -> None:
@@ -315,7 +334,7 @@ def test_a_rope_too_short_for_a_later_phase_is_told_before_the_first_one(gym: Gy
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch compiles with warnings about itself
 def test_compiled_layers_take_the_same_steps(gym: Gym) -> None:
-    gym.train(out="plain", stop="2 steps", checkpointing="none")
-    said = gym.train(out="compiled", stop="2 steps", compile=True)
+    gym.train(out="plain", stop="2 steps")
+    said = gym.train(out="compiled", stop="2 steps", compile=True, checkpointing="full")
     assert said.code == 0, said.err
     assert gym.losses("compiled") == pytest.approx(gym.losses("plain"), rel=1e-5)
