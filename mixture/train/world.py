@@ -172,10 +172,7 @@ def join(replicate: int = 1, cp: int = 1) -> Iterator[World]:
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if "RANK" in os.environ:
-        dist.init_process_group(backend, timeout=_PATIENCE)
-    else:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
+    _meet(backend, rank, size)
     try:
         # Two meshes over the same ranks: neighbours share sequences, and all of a replica's ranks share parameters.
         parameters = init_device_mesh(device.type, (replicate, size // replicate), mesh_dim_names=("replicate", "fsdp"))
@@ -183,6 +180,35 @@ def join(replicate: int = 1, cp: int = 1) -> Iterator[World]:
         yield World(rank, size, device, parameters, sequences, dist.new_group(backend="gloo"))
     finally:
         dist.destroy_process_group()
+
+
+def _meet(backend: str, rank: int, size: int) -> None:
+    """Open the group of all ranks.
+
+    Raises:
+        TrainError: the others do not answer.
+    """
+    if "RANK" not in os.environ:
+        alone = dist.HashStore()  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=alone, rank=0, world_size=1)
+        return
+    at = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    try:
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            # torchrun's store outlives the ranks that it starts again, and holds the addresses of those that are gone.
+            again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+            host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+            agent = dist.TCPStore(host, port, is_master=False)  # type: ignore[attr-defined]
+            store = dist.PrefixStore(f"mixture/{again}", agent)  # type: ignore[attr-defined]
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
+        else:
+            dist.init_process_group(backend, timeout=_PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        cause = " ".join(str(error).split())[:200]
+        raise TrainError(
+            f"rank {rank}: could not meet the other ranks at {at} ({cause}); start all of them by torchrun, and see "
+            "that this address can be reached from every node"
+        ) from error
 
 
 def _device() -> torch.device:
