@@ -11,6 +11,7 @@ The state counts whole steps: one that was begun, and not ended, begins again.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -169,7 +170,7 @@ class Step(Generic[T]):
         self._taken(self._dealt.stop)
 
 
-class StepsOf(Generic[T]):
+class StepsOf(ABC, Generic[T]):
     """The steps of one rank; see `Steps`."""
 
     def __init__(  # noqa: PLR0913 - a user's choices, by name
@@ -194,8 +195,9 @@ class StepsOf(Generic[T]):
         self._ahead = ahead
         self._thread: Ahead[tuple[Dealt, T]] | None = None
 
+    @abstractmethod
     def _made(self, arrays: Arrays) -> T:
-        raise NotImplementedError
+        """Return a micro-batch in the form that the loop wants."""
 
     def _took(self, sequences: int) -> None:
         self._state = self.stream.state(sequences)
