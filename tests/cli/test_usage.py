@@ -22,6 +22,8 @@ COMMANDS = [
 ]
 #: These speak to Slurm: tests/cluster.
 OF_JOBS = {"status", "cancel"}
+#: This needs torch: tests/train.
+OF_TRAINING = {"train"}
 HEAVY = ("pyarrow", "numpy", "polars", "duckdb", "datasets", "torch", "pydantic", "rich.progress", "tiktoken")
 
 
@@ -47,10 +49,10 @@ def _for(command: str, new: str) -> tuple[str, ...]:
 
 
 def test_all_commands_of_the_program_are_known_here() -> None:
-    assert {command.name for command in app.registered_commands} == {*COMMANDS, *OF_JOBS}
+    assert {command.name for command in app.registered_commands} == {*COMMANDS, *OF_JOBS, *OF_TRAINING}
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *OF_TRAINING])
 def test_help_shows_what_it_is_for_its_options_and_an_example(shop: Shop, command: str) -> None:
     said = shop.call(command, "--help")
     text = " ".join(said.out.split())
