@@ -61,6 +61,9 @@ def command(
             _rehearse(run, ranks or int(os.environ.get("WORLD_SIZE", "1")), as_json)
             return
         _need_torch()
+        # Threads that spin while they wait take the core from the one that they wait for, where others are at work too:
+        # fifteen times slower, on a CPU. Heeded where it is set before torch is loaded.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from mixture.train.loop import Choices, train
 
         outcome = train(run, watch.say, typer.echo if not as_json else _echo_err, Choices(changed, anyway))
