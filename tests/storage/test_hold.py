@@ -23,7 +23,7 @@ from tests.storage.proxy import Request, always
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hold, "_RENEW_SECONDS", 0.2)
-    monkeypatch.setattr(hold, "_DEAD_SECONDS", 1.5)
+    monkeypatch.setattr(hold, "_DEAD_SECONDS", 4.0)
 
 
 def elsewhere(store: Store, **more: Any) -> dict[str, Any]:
