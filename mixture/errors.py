@@ -14,6 +14,7 @@
     ├── EngineError         a task could not be run to its end
     ├── TrainError          training cannot start, or cannot go on
     │   └── ConfigError     … as the config file says: key, value, line
+    ├── MonitorError        a checkpoint cannot be examined as it is asked for
     └── BusyError           another run holds the work directory
 
 A message says what, where, the value, the bound, and the next move. Errors travel between processes, so each
@@ -81,6 +82,10 @@ class TrainError(MixtureError):
 
 class ConfigError(TrainError):
     """The config file of a training run is not one, or contradicts itself or its lock."""
+
+
+class MonitorError(MixtureError):
+    """A checkpoint cannot be examined as it is asked for, or measures cannot be read."""
 
 
 class BusyError(MixtureError):

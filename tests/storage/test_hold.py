@@ -37,7 +37,7 @@ def test_a_second_run_is_told_who_is_at_work_and_a_later_one_goes_on(store: Stor
     with only_run(store.place("work")):
         assert store.names() == ["work/.run.json"]
         with (
-            pytest.raises(BusyError, match=rf"work is in use by process {os.getpid()} on \S+ \(mixture .*; wait for"),
+            pytest.raises(BusyError, match=rf"work is in use by process {os.getpid()} on \S+ \(mixture.*\); wait for"),
             only_run(store.place("work")),
         ):
             pass
