@@ -210,7 +210,7 @@ def test_an_empty_file_holds_no_rows_and_is_no_error(make):
     [
         (b"PAR1\x15\x04\x15", "a Parquet file, not JSON lines; say format: parquet"),
         (b"ARROW1\0\0", "say format: arrow"),
-        (gzip.compress(b"{}"), "gzip data, not JSON lines; name it .gz"),
+        (gzip.compress(b"{}", mtime=0), "gzip data, not JSON lines; name it .gz"),
         (zstd(b"{}"), "zstd data, not JSON lines; name it .zst"),
         (b'[\n  {"text": "a"},\n', "one JSON array, not JSON lines"),
         (b'[{"text": "a"}, {"text": "b"}]', "one JSON array, not JSON lines"),
