@@ -1,1 +1,1 @@
-"""What a checkpoint can do: behaviour, probability, mechanism; how they move over checkpoints; when they have settled."""
+"""What a checkpoint can do: behaviour, probability, mechanism; how they move; when they have settled."""
