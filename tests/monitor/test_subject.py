@@ -10,11 +10,12 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from mixture.errors import MonitorError, StoreError  # noqa: E402
+from mixture.monitor.codec import open_codec  # noqa: E402
 from mixture.monitor.subject import checkpoints_of, name_of, open_subject  # noqa: E402
-from tests.monitor.conftest import Bytes, Gym  # noqa: E402
+from tests.monitor.conftest import Gym  # noqa: E402
 from tests.train import tiny as models  # noqa: E402
 
-BYTES = Bytes()
+BYTES = open_codec("bytes")
 
 
 def logits(model: torch.nn.Module, length: int = 40) -> torch.Tensor:
@@ -28,7 +29,7 @@ def logits(model: torch.nn.Module, length: int = 40) -> torch.Tensor:
 def test_a_folder_of_hugging_face_gives_the_model_that_was_written(family: str, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    place = models.folder(tmp_path / "model-7", family)
+    place = models.folder(tmp_path / "model-7", family, vocab_size=258)
     subject = open_subject(place, tokenizer=BYTES, device="cpu")
     assert (subject.name, subject.step, subject.tokens, subject.window) == ("model-7", None, None, 128)
     assert subject.model.config._attn_implementation == "sdpa"
@@ -45,7 +46,8 @@ def test_a_checkpoint_is_the_model_that_is_exported_at_the_same_step(gym: Gym) -
     found = checkpoints_of(run)
     assert [path.name for path in found] == sorted(path.name for path in found)
     assert found[-1].name == "step-00000006"
-    last = open_subject(found[-1], tokenizer=BYTES, device="cpu")
+    last = open_subject(found[-1], device="cpu")
+    assert last.tokenizer.fingerprint == BYTES.fingerprint, "the lock in the run's folder names it"
     exported = open_subject(run / "export", tokenizer=BYTES, device="cpu")
     assert (last.name, last.step, last.tokens) == ("run", 6, 6 * 6 * 64)
     assert (exported.name, exported.step) == ("run", None)
@@ -78,9 +80,10 @@ def test_what_is_no_model_is_refused_in_a_sentence(gym: Gym, tmp_path: Path) -> 
         open_subject(tmp_path, tokenizer=BYTES)
     with pytest.raises(MonitorError, match="no such folder; give the --out"):
         checkpoints_of(tmp_path / "nowhere")
-    place = models.folder(tmp_path / "model")
-    with pytest.raises(MonitorError, match="a vocabulary of 257, and the tokenizer has 300 tokens"):
-        open_subject(place, tokenizer=Bytes(n_vocab=300), device="cpu")
+    small = models.folder(tmp_path / "small", vocab_size=200)
+    with pytest.raises(MonitorError, match="a vocabulary of 200, and the tokenizer has 258 tokens"):
+        open_subject(small, tokenizer=BYTES, device="cpu")
+    place = models.folder(tmp_path / "model", vocab_size=258)
     (place / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(MonitorError, match="not a model that can be opened"):
         open_subject(place, tokenizer=BYTES, device="cpu")
