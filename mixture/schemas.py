@@ -100,6 +100,26 @@ PLAN = pa.schema(
     ]
 )
 
+#: Measures of the monitor, Parquet, one row each; `monitor.measures.Measure` says what the columns mean.
+METRICS = pa.schema(
+    [
+        pa.field("model", pa.string(), nullable=False),
+        ("step", pa.int64()),
+        ("tokens", pa.int64()),
+        pa.field("level", pa.string(), nullable=False),
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("domain", pa.string(), nullable=False),
+        pa.field("metric", pa.string(), nullable=False),
+        ("length", pa.int64()),
+        ("depth", pa.float64()),
+        pa.field("cell", pa.string(), nullable=False),
+        pa.field("value", pa.float64(), nullable=False),
+        pa.field("low", pa.float64(), nullable=False),
+        pa.field("high", pa.float64(), nullable=False),
+        pa.field("n", pa.int64(), nullable=False),
+    ]
+)
+
 #: One stretch of one document inside a sequence, in stream order; [start, stop) are places in the sequence.
 SPAN = pa.struct(
     [
