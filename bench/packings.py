@@ -21,7 +21,7 @@ import numpy as np
 
 from bench import measure
 from bench.measure import Contestant, Failed, Rounds
-from bench.slimpajama import DOMAINS, EDGES, _draw
+from bench.slimpajama import DOMAINS, EDGES, draw
 from mixture.pack import Ints, Pieces
 from mixture.pack.best_fit import best_fit
 from mixture.pack.concat import concat
@@ -140,7 +140,7 @@ def window(tokens: int, most: int | None = None, seed: int = 0) -> tuple[Ints, I
         most: documents at most.
         seed: of the draw.
     """
-    drawn = _draw(max(1, tokens // _TOKENS_PER_DOCUMENT), seed, 0, 1)
+    drawn = draw(max(1, tokens // _TOKENS_PER_DOCUMENT), seed, 0, 1)
     # One row group is sorted by id and drawn at random: any stretch of it has the shape.
     lengths, domain = drawn["length"].astype(np.int64), drawn["cell"].astype(np.int64) // (len(EDGES) - 1)
     count = int(np.searchsorted(np.cumsum(lengths), tokens)) + 1
