@@ -88,7 +88,8 @@ def test_json_pairs_are_json_and_the_asked_one_stands_at_its_depth() -> None:
         assert BYTES.decode(probe.answer) == f' "{probe.expected[0]}"'
         short = [key for key, value in data.items() if len(value) == 8]
         # One value is longer, at the far end, so that the length is exact.
-        assert len(data) - len(short) <= 1
+        assert len(data) - len(short) == 1
+        assert len(list(data.values())[0 if probe.depth >= 0.5 else -1]) > 8
         assert short.index(asked[1]) == round(probe.depth * (len(short) - 1))
 
 
@@ -151,6 +152,10 @@ def test_draws_are_frozen() -> None:
     lots = Lots(0, "probe niah", 4096, 1 << 19, 0)
     assert [lots.below(1000) for _ in range(4)] == [279, 699, 358, 826]
     assert Lots(0, "x", 1).hexadecimal(20)[:16] == f"{int(Lots(0, 'x', 1).words(1)[0]):016x}"
+    many = Lots(0, "x", 3)
+    assert np.array_equal(
+        np.concatenate([many.words(count) for count in (1, 700, 2500, 1)]), Lots(0, "x", 3).words(3202)
+    )
     assert sorted(Lots(0, "x", 2).order(50).tolist()) == list(range(50))
 
 
