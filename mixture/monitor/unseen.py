@@ -97,9 +97,9 @@ def _held_rows(trace: Trace, share: dict[str, float]) -> Iterator[tuple[bytes, s
         with open_parquet(path) as file:
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group, ["doc_id", "domain", "part", "row", "n_tokens", "occurrence"])
-                names = table["domain"].to_pylist()
-                limits = np.array([fraction(share.get(name, 0.0)) for name in names], np.uint64)
-                held = draw(0, "holdout", *id_words(table["doc_id"])) < limits
+                coded = table["domain"].combine_chunks().dictionary_encode()
+                limits = np.array([fraction(share.get(name, 0.0)) for name in coded.dictionary.to_pylist()], np.uint64)
+                held = draw(0, "holdout", *id_words(table["doc_id"])) < limits[numbers(coded.indices)]
                 held &= (numbers(table["n_tokens"]) > 0) & (numbers(table["occurrence"]) == 0)
                 for row in table.filter(pa.array(held)).to_pylist():
                     yield row["doc_id"], row["domain"], row["part"], row["row"]
@@ -216,6 +216,8 @@ def haystack_of_files(
     Raises:
         MonitorError: a text was trained on, or there is none.
     """
+    if not paths:
+        raise MonitorError("no files for a haystack; name files or folders of text, or use the recipe's hold-out")
     names: dict[bytes, str] = {}
 
     def noted() -> Iterator[Text]:

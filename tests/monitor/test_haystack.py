@@ -220,3 +220,5 @@ def test_files_are_read_by_name_and_hidden_ones_are_not(tmp_path: Path) -> None:
     assert found[3].name == f"{tmp_path / 'c.jsonl'}, row 2"
     with pytest.raises(MonitorError, match="gone: no such file or folder"):
         list(texts_in([tmp_path / "gone"]))
+    with pytest.raises(MonitorError, match="no files for a haystack"):
+        haystack_of_files(BYTES, [])
