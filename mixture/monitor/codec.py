@@ -103,7 +103,8 @@ def open_codec(place: Path | str) -> Codec:
 
     Args:
         place: a folder with a tokenizer.json or a SentencePiece tokenizer.model; such a file, or a tiktoken one;
-            `bytes`; a lock, or a run's folder, export or checkpoint, whose lock names a vocabulary that needs no file.
+            `bytes`; a lock; or a run's folder, export or checkpoint, whose lock names a vocabulary that needs no file,
+            or the one of the model that the run began with.
 
     Raises:
         MonitorError: no tokenizer is there.
@@ -165,6 +166,9 @@ def _of_lock(path: Path, place: Path) -> Codec:
     told: dict[str, Any] = lock.recipe["content"]["tokenizer"]
     spec = TokenizerSpec.model_validate(told) if told["kind"] == "bytes" or told.get("name") else None
     if spec is None:
+        found = _of_model(path.parent)
+        if found is not None and found.fingerprint == lock.tokenizer["fingerprint"]:
+            return found
         raise MonitorError(
             f"{place}: its lock {path.name} was made with a {told['kind']} vocabulary of "
             f"{lock.tokenizer['vocabulary']:,} tokens, whose file it does not hold; name that file with --tokenizer"
@@ -176,6 +180,16 @@ def _of_lock(path: Path, place: Path) -> Codec:
             f"{lock.tokenizer['fingerprint']}; name the vocabulary that the lock was made with with --tokenizer"
         )
     return Codec(tokenizer, _prefix(lock))
+
+
+def _of_model(run: Path) -> Codec | None:
+    """Open the tokenizer of the model that a run began with; None where that is not there."""
+    from mixture.train.config import load as load_config
+
+    told = run / "config.yaml"
+    model = load_config(told).model.path if told.is_file() else None
+    files = [(Path(model) / name, kind) for name, kind in _FILES] if model else []
+    return next((_of_file(file, kind) for file, kind in files if file.is_file()), None)
 
 
 def _prefix(lock: Lock) -> tuple[int, ...]:

@@ -97,8 +97,8 @@ class Haystack:
     def _check(self, size: int) -> None:
         if size > len(self):
             raise MonitorError(
-                f"{self.source}: a haystack of {len(self):,} tokens in {self.documents:,} documents, and a prompt "
-                f"needs {size:,} of it; give more text, or ask for shorter prompts"
+                f"{self.source}: a haystack of {len(self):,} tokens in {self.documents:,} documents is too small, a "
+                f"prompt needs {size:,} of it; give more text, or ask for shorter prompts"
             )
 
     def _ring(self, first: int, size: int) -> I64:

@@ -8,13 +8,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mixture.errors import MonitorError
 from mixture.monitor.codec import Codec, open_codec
 from mixture.storage import as_place
 from tests.conftest import Kitchen, documents
 from tests.monitor.texts import VOCABULARIES, codec_of
-from tests.tokens.conftest import _small_ranks, home
+from tests.tokens.conftest import _small_ranks, hf_tokenizer, home
 
 __all__ = ["_small_ranks", "home"]
 
@@ -87,6 +88,28 @@ def test_a_run_s_lock_names_a_vocabulary_that_needs_no_file(runs: Path) -> None:
         codec = open_codec(place)
         assert codec.name == "bytes"
         assert codec.opening == (256,)
+
+
+def test_a_run_s_vocabulary_is_found_with_the_model_that_it_began_with(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    hf_tokenizer(model / "tokenizer.json")
+    with ExitStack() as stack:
+        kitchen = Kitchen(tmp_path / "kitchen", stack)
+        kitchen.corpus(documents(30))
+        recipe = kitchen.recipe(budget=4_000, domains="natural", lengths="natural")
+        shutil.copy(model / "tokenizer.json", kitchen.root / "tokenizer.json")
+        told = recipe.read_text().replace("{kind: bytes}", "{kind: huggingface, path: tokenizer.json}")
+        recipe.write_text(told)
+        kitchen.build(recipe).lock.write(as_place(tmp_path / "run" / "small.lock.json"))
+    run = tmp_path / "run"
+    with pytest.raises(MonitorError, match=r"made with a huggingface vocabulary of \d+ tokens, .* with --tokenizer"):
+        open_codec(run)
+    config = {"name": "a", "lock": "a.lock.json", "model": {"path": str(model)}, "stop": "1 steps"}
+    (run / "config.yaml").write_text(yaml.safe_dump(config | {"batch": {"sequences": 1}, "optimizer": {"lr": 0.1}}))
+    assert open_codec(run).fingerprint == open_codec(model).fingerprint
+    shutil.rmtree(model)
+    with pytest.raises(MonitorError, match="with --tokenizer"):
+        open_codec(run)
 
 
 def test_what_is_no_tokenizer_is_refused_in_a_sentence(tmp_path: Path) -> None:

@@ -187,7 +187,9 @@ def test_a_length_that_holds_nothing_says_what_would(task: str) -> None:
 
 def test_a_haystack_that_is_too_small_says_what_it_holds() -> None:
     small = haystack_of(BYTES, documents=1, each=5)
-    with pytest.raises(MonitorError, match=rf"four tales: a haystack of {len(small)} tokens in 1 documents, .* needs"):
+    with pytest.raises(
+        MonitorError, match=rf"four tales: a haystack of {len(small)} tokens in 1 documents is too small, .* needs"
+    ):
         list(probes("niah", BYTES, small, lengths=(1500,)))
     with pytest.raises(MonitorError, match=r"niah: .* give a haystack"):
         list(probes("niah", BYTES, lengths=(1500,)))
