@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ pytest.importorskip("transformers")
 from mixture.errors import MonitorError  # noqa: E402
 from mixture.monitor.decode import greedy  # noqa: E402
 from tests.monitor.conftest import tiny  # noqa: E402
+from tests.monitor.copyist import NEEDLE, copyist, grid  # noqa: E402
 
 PROMPTS = np.random.default_rng(3).integers(0, 258, (3, 40))
 
@@ -51,17 +53,34 @@ def test_logits_are_made_of_the_last_place_alone() -> None:
     assert seen == [(3, 1, 258)] * 3
 
 
+class Script:
+    """Says the same lines to any prompts."""
+
+    def __init__(self, *lines: tuple[int, ...]) -> None:
+        self._columns = iter(zip(*lines, strict=True))
+
+    def __call__(self, **_asked: Any) -> Any:
+        return SimpleNamespace(logits=torch.eye(10)[list(next(self._columns))][:, None])
+
+
 def test_decoding_ends_when_every_prompt_met_a_stop_and_not_before() -> None:
-    model = tiny().model
-    free = greedy(model, PROMPTS, most=6)
-    stop = set(free[:, 1].tolist())
-    first = [next(n for n, token in enumerate(row) if token in stop) for row in free.tolist()]
-    stopped = greedy(model, PROMPTS, most=6, stop=stop)
-    assert stopped.shape == (3, max(first) + 1)
-    assert np.array_equal(stopped, free[:, : stopped.shape[1]])
-    one = set(free[:1, 0].tolist()) - set(free[1:].reshape(-1).tolist())
-    assert one, "the seed gives one prompt a token of its own"
-    assert greedy(model, PROMPTS, most=6, stop=one).shape == (3, 6)
+    def said(*stop: int) -> list[list[int]]:
+        script = Script((1, 9, 2, 3, 4), (5, 6, 7, 9, 8))
+        return greedy(script, PROMPTS[:2], most=5, stop=stop).tolist()
+
+    assert said() == [[1, 9, 2, 3, 4], [5, 6, 7, 9, 8]]
+    assert said(9) == [[1, 9, 2, 3], [5, 6, 7, 9]]
+    assert said(1, 5) == [[1], [5]]
+    assert said(1) == said()
+
+
+def test_a_head_that_copies_says_the_needle() -> None:
+    """Constructed weights, without training: with its mouth shut the same model says nothing of it."""
+    asked = grid(lengths=(64,))
+    prompts = np.stack([probe.prompt for probe in asked])
+    answers = np.stack([probe.answer for probe in asked])
+    assert np.array_equal(greedy(copyist(), prompts, most=NEEDLE), answers)
+    assert not np.isin(greedy(copyist(speaks=False), prompts, most=NEEDLE), answers).any()
 
 
 def test_nothing_is_decoded_where_nothing_is_asked_for() -> None:
