@@ -8,7 +8,7 @@ who reads it. A chunk becomes one part of the token store, so it is also the mos
 
     format        module          what a chunk is
     jsonl         jsonl.py        the lines that begin in one stretch of bytes (of the decompressed ones)
-      └ rows of one chunk         json_rows.py: a fast parser, and an exact one for whatever it doubts
+      └ rows of one chunk         json_rows.py: a typed decoder, and an exact judge for whatever it refuses
     parquet       parquet.py      a range of rows, cut by the row groups' sizes
     arrow         arrow.py        a range of rows, cut by the record batches' sizes
     text          text.py         the file

@@ -78,7 +78,8 @@ class Chunk:
         rows: rows in the chunk, rejected ones included (lines of JSON lines: blank lines count as rows too, so that
             row numbers are line numbers, but are no documents and no rejects).
         row: row of each document, counted from 0 at the start of the chunk, shape (n,).
-        text: UTF-8 of each document: valid, not empty, no nulls; length n.
+        texts: UTF-8 of each document, valid and not empty; length n. Bytes, since all that is done to a text (hash,
+            tokenize) takes one at a time.
         columns: the wanted columns, in the order asked for, one row per document; nulls where a row has no such field.
         rejects: the bad rows.
     """
@@ -86,6 +87,6 @@ class Chunk:
     index: int
     rows: int
     row: npt.NDArray[np.int64]
-    text: pa.LargeBinaryArray
+    texts: list[bytes]
     columns: pa.Table
     rejects: tuple[Reject, ...]

@@ -10,6 +10,8 @@ In JSON the choice is made row by row, and a literal null does not hide a nested
 
 from __future__ import annotations
 
+import itertools
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -79,9 +81,10 @@ def _common(values: Iterable[Any]) -> pa.DataType | None:
 def _as_text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)  # orjson writes no integer beyond 64 bits.
-    return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # It writes no integer beyond 64 bits.
+        return json.dumps(value, default=str, separators=(",", ":"), ensure_ascii=False)
 
 
 def arrow_names(schema: pa.Schema | pa.StructType, prefix: str = "") -> list[str]:
@@ -173,3 +176,12 @@ def from_bytes(pieces: Sequence[bytes]) -> pa.LargeBinaryArray:
     np.cumsum([len(piece) for piece in pieces], out=offsets[1:])
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(pieces))]
     return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(pieces), buffers)
+
+
+def to_bytes(array: pa.LargeBinaryArray) -> list[bytes]:
+    """Return the values of a large_binary array without nulls."""
+    if not len(array):
+        return []
+    offsets = np.frombuffer(array.buffers()[1], np.int64, len(array) + 1, 8 * array.offset).tolist()
+    whole = memoryview(array.buffers()[2] or b"")
+    return [bytes(whole[begin:end]) for begin, end in itertools.pairwise(offsets)]

@@ -1,88 +1,199 @@
-r"""The rows of one chunk of JSON lines: a fast parser, and an exact one that is asked wherever the fast one doubts.
+r"""Rows out of lines of JSON, fed block by block: a typed decoder, and an exact judge for whatever it refuses.
 
     b'{"text": "a", "n": 1}\n\nnot json\n{"text": ""}\n'
       -> lines 0 … 3; a document in row 0; row 1 is blank; rejects: 2 "invalid JSON", 3 "empty text"
 
-The fast path is Arrow's JSON reader with an explicit schema: it builds the UTF-8 column without a Python object per
-row. It is looser than JSON in places (it splits values by content, not by line; skips what no schema names without
-checking its UTF-8; crashes on a line that is `null`), so lines are checked here first, and a chunk with anything
-unusual (a null, a type that differs, any error) is parsed again, row by row, by orjson. Both give the same chunk.
+The decoder (`msgspec`) is told which fields are wanted and of what type the text is. It skips the others without making
+objects of them, so it costs little beyond the text itself. A block in which it refuses a line, or in which a text is
+empty or too long, is judged again line by line, to say what is wrong. The verdict on a line depends on that line alone.
 
-Rows that strict JSON refuses but Python writes (`NaN`, `Infinity`) are taken, by both. What is left between the two:
-in a field that nobody reads, the fast path also takes `Inf`, `-NaN`, and values nested a thousand deep.
+Rows that strict JSON refuses but Python writes (`NaN`, `Infinity`) are taken. In a field that nobody reads a number may
+be too large for a double.
 """
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.json as pj
 
 from mixture.corpus import fields, verdict
 from mixture.corpus.documents import Reading, Reason, Reject
 
-#: Arrow parses a chunk in blocks that stay in the cache; a longer line makes its block longer.
-_BLOCK_BYTES = 1 << 23
-_SCAN_BYTES = 1 << 18
-# Beyond this Arrow's 32-bit lengths are near; the exact parser has none.
-_MAX_FAST_LINE = 1 << 30
-_SAMPLED_ROWS = 64
+BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r"
-_FAST_TYPES: dict[type, pa.DataType] = {
-    bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.large_string()
-}  # fmt: skip
+_REFUSALS = (msgspec.DecodeError, RecursionError, UnicodeError)
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What the lines of a chunk hold; as in `Chunk`."""
+    """What the lines of a chunk hold; as in `Chunk`, and what there is to say of the first reject."""
 
     rows: int
     row: npt.NDArray[np.int64]
-    text: pa.LargeBinaryArray
+    texts: list[bytes]
     columns: pa.Table
     rejects: tuple[Reject, ...]
+    detail: str
+
+
+class Gatherer:
+    """Takes the bytes of a chunk's lines, cut anywhere, and makes rows of them.
+
+    Args:
+        reading: the text field, columns, and the size limit; `skip_bad` is the caller's business.
+        marked: whether the chunk's first line may begin with a byte order mark, which is left out.
+    """
+
+    def __init__(self, reading: Reading, *, marked: bool = False) -> None:
+        self._reading = reading
+        self._marked = marked
+        self._shape = _shape(reading.text, reading.columns)
+        self._tail: list[bytes] = []
+        self._count = 0
+        self._texts: list[bytes] = []
+        self._row: list[npt.NDArray[np.int64]] = []
+        self._values: list[list[Any]] = [[] for _ in reading.columns]
+        self._rejects: list[Reject] = []
+        self._detail = ""
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes; their last line may be cut off."""
+        cut = data.rfind(b"\n")
+        if cut >= 0:
+            whole = b"".join([*self._tail, data[:cut]])
+            self._tail = []
+            self._take(self._unmarked(whole))
+            data = data[cut + 1 :]
+        if data:
+            self._tail.append(data)
+
+    def rows(self) -> Rows:
+        """Return all rows; the last line may lack its newline."""
+        if rest := self._unmarked(b"".join(self._tail)):
+            self._take(rest)
+        self._tail = []
+        row = np.concatenate([np.zeros(0, np.int64), *self._row])
+        names = self._reading.columns
+        columns = verdict.table_of([fields.json_column(column) for column in self._values], names, len(row))
+        return Rows(self._count, row, self._texts, columns, tuple(self._rejects), self._detail)
+
+    def _unmarked(self, lines: bytes) -> bytes:
+        return lines.removeprefix(BOM) if self._marked and not self._count else lines
+
+    def _take(self, block: bytes) -> None:
+        lines = block.split(b"\n")
+        # What is skipped has not been looked at otherwise.
+        is_utf8 = block.isascii() or not verdict.undecodable(fields.from_bytes([block]))
+        if not is_utf8 or not self._quickly(lines):
+            self._one_by_one(lines)
+        self._count += len(lines)
+
+    def _quickly(self, lines: Sequence[bytes]) -> bool:
+        """Take lines that all hold a document; say whether they do."""
+        decode, text = self._shape.decode, self._shape.text
+        try:
+            rows = [decode(line) for line in lines]
+            texts = [text(row).encode() for row in rows]
+        except (*_REFUSALS, AttributeError):
+            return False
+        if not all(texts) or max(map(len, texts)) > self._reading.max_document_bytes:
+            return False
+        columns = [[of(row) for row in rows] for of in self._shape.columns]
+        if self._reading.key and any(_is_no_key(v) for v in columns[self._reading.columns.index(self._reading.key)]):
+            return False
+        self._texts += texts
+        for values, more in zip(self._values, columns, strict=True):
+            values.extend(more)
+        self._row.append(np.arange(self._count, self._count + len(lines)))
+        return True
+
+    def _one_by_one(self, lines: Sequence[bytes]) -> None:
+        row: list[int] = []
+        for number, line in enumerate(lines, self._count):
+            value, reason = _value(line, self._shape.generic)
+            if value is not None:
+                text, reason = _text(value, self._reading)
+                if reason is None:
+                    self._texts.append(text)
+                    row.append(number)
+                    for values, name in zip(self._values, self._reading.columns, strict=True):
+                        values.append(fields.pick(value, name))
+            if reason is not None:
+                reject = Reject(number, reason, verdict.shown(line))
+                self._detail = self._detail or (_explain(line, reject, self._reading) if not self._rejects else "")
+                self._rejects.append(reject)
+        self._row.append(np.array(row, dtype=np.int64))
 
 
 @dataclass(frozen=True)
-class _Lines:
-    """The lines of a chunk: line i is data[start[i] : stop[i]], without its newline; shapes (n,)."""
+class _Shape:
+    """How wanted fields are taken from a line.
 
-    data: memoryview
-    start: npt.NDArray[np.int64]
-    stop: npt.NDArray[np.int64]
-
-    def __iter__(self) -> Iterator[memoryview]:
-        for start, stop in zip(self.start.tolist(), self.stop.tolist(), strict=True):
-            yield self.data[start:stop]
-
-
-def parse(data: memoryview, reading: Reading) -> Rows:
-    """Return the documents and the rejects of whole lines, in order.
-
-    Args:
-        data: lines of a file; the last may lack its newline.
-        reading: the text field, columns, and the size limit; `skip_bad` is the caller's business.
+    Attributes:
+        decode: line → a row that has them; refuses what is no object or has no such text.
+        text: row → the text.
+        columns: row → a column's value, MISSING where there is none.
+        generic: line → the wanted fields of any type, by their names at the top level.
     """
-    lines = _split(data)
-    return _fast(lines, reading) or _exact(lines, reading)
+
+    decode: Callable[[bytes], Any]
+    text: Callable[[Any], str]
+    columns: tuple[Callable[[Any], Any], ...]
+    generic: Callable[[bytes], dict[str, Any]]
 
 
-def line_at(data: memoryview, row: int) -> memoryview:
-    """Return one line of a chunk, without its newline."""
-    lines = _split(data)
-    return data[lines.start[row] : lines.stop[row]]
+@functools.lru_cache(maxsize=64)
+def _shape(text: str, columns: tuple[str, ...]) -> _Shape:
+    tops = list(dict.fromkeys(top for name in (text, *columns) for top in (name, name.split(".")[0])))
+    names = {top: f"field_{number}" for number, top in enumerate(tops)}
+    of_any = _decoder(dict.fromkeys(names.values(), (Any, fields.MISSING)), names)
+    # A nested text's type is seen when it is encoded; fields without a default come first.
+    strict = {names[text]: (str,)} if "." not in text else {}
+    of_text = _decoder(strict | {n: (Any, fields.MISSING) for n in names.values() if n not in strict}, names)
+
+    def generic(line: bytes) -> dict[str, Any]:
+        row = of_any(line)
+        found = {top: getattr(row, name) for top, name in names.items()}
+        return {top: value for top, value in found.items() if value is not fields.MISSING}
+
+    return _Shape(of_text, _getter(text, names), tuple(_getter(name, names) for name in columns), generic)
 
 
-def explain(line: memoryview, reject: Reject, reading: Reading) -> str:
+def _decoder(kinds: Mapping[str, tuple[Any, ...]], names: Mapping[str, str]) -> Callable[[bytes], Any]:
+    kind = msgspec.defstruct(
+        "Row",
+        [(name, *of) for name, of in kinds.items()],
+        rename={name: top for top, name in names.items()},
+        gc=False,
+    )
+    return msgspec.json.Decoder(kind).decode
+
+
+def _getter(name: str, names: Mapping[str, str]) -> Callable[[Any], Any]:
+    """Return what `fields.pick` would, for rows of a `_shape`."""
+    literal = attrgetter(names[name])
+    if "." not in name:
+        return literal
+    top = name.split(".", maxsplit=1)[0]
+    parent = attrgetter(names[top])
+    return lambda row: fields.pick({name: literal(row), top: parent(row)}, name)
+
+
+def _is_no_key(value: Any) -> bool:
+    return value is fields.MISSING or value is None or value == ""
+
+
+def _explain(line: bytes, reject: Reject, reading: Reading) -> str:
     """Return what there is to say of a bad row beyond the reason: the parser's words, or the fields that are there."""
     try:
         value = orjson.loads(line)
@@ -98,141 +209,6 @@ def explain(line: memoryview, reject: Reject, reading: Reading) -> str:
 _KINDS = {list: "an array", str: "a string", int: "a number", float: "a number", bool: "a boolean", type(None): "null"}
 
 
-def _split(data: memoryview) -> _Lines:
-    view = np.frombuffer(data, dtype=np.uint8)
-    # In stretches that fit the cache: the comparison's result would otherwise be as large as the chunk.
-    found = [np.flatnonzero(view[at : at + _SCAN_BYTES] == 10) + at for at in range(0, len(view), _SCAN_BYTES)]
-    stop = np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
-    if len(view) and view[-1] != 10:
-        stop = np.append(stop, len(view))
-    start = np.zeros_like(stop)
-    start[1:] = stop[:-1] + 1
-    return _Lines(data, start, stop)
-
-
-def _fast(lines: _Lines, reading: Reading) -> Rows | None:
-    """Parse with Arrow, or return None if there is any doubt that the exact parser would say the same."""
-    row = _object_rows(lines)
-    if row is None or not len(row) or not _is_utf8(lines.data):
-        return None
-    kinds = _guess(lines, row, reading)
-    schema = _schema({reading.text: pa.large_string(), **kinds}) if kinds is not None else None
-    longest = int((lines.stop - lines.start).max()) + 1
-    if kinds is None or schema is None or longest > _MAX_FAST_LINE:
-        return None
-    try:
-        table = pj.read_json(
-            pa.BufferReader(lines.data),
-            read_options=pj.ReadOptions(use_threads=False, block_size=max(_BLOCK_BYTES, longest)),
-            parse_options=pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
-        )
-        text = _column(table, reading.text).view(pa.large_binary())
-        if len(text) != len(row) or verdict.unfit(text, reading.max_document_bytes):
-            return None
-        columns = [fields.plain(_column(table, name)) for name in reading.columns]
-    except (pa.ArrowException, UnicodeDecodeError):
-        return None
-    made = verdict.table_of(columns, reading.columns, len(row))
-    return None if verdict.without_key(made, reading.key) else Rows(len(lines.stop), row, text, made, ())
-
-
-def _object_rows(lines: _Lines) -> npt.NDArray[np.int64] | None:
-    """Return the lines that are not blank, or None unless each of them begins with { and ends with }.
-
-    In valid JSON `}` and then `{` only ever meet between two whole values. So if every line looks like that and there
-    are as many objects as lines, each line is one object, and Arrow's rows are the lines.
-    """
-    view = np.frombuffer(lines.data, dtype=np.uint8)
-    start, stop = lines.start, lines.stop
-    stop = stop - ((stop > start) & (view[stop - 1] == 13))
-    row = np.flatnonzero(stop > start)
-    whole = (view[start[row]] == ord("{")) & (view[stop[row] - 1] == ord("}"))
-    return row if bool(whole.all()) else None
-
-
-def _is_utf8(data: memoryview) -> bool:
-    offsets = pa.py_buffer(np.array([0, len(data)], dtype=np.int64))
-    whole = pa.Array.from_buffers(pa.large_string(), 1, [None, offsets, pa.py_buffer(data)])
-    try:
-        whole.validate(full=True)
-    except (pa.ArrowInvalid, UnicodeDecodeError):
-        return False
-    return True
-
-
-def _guess(lines: _Lines, row: npt.NDArray[np.int64], reading: Reading) -> dict[str, pa.DataType] | None:
-    """Return each column's type as its first rows have it (null if none has it), or None if no fast type fits."""
-    if not reading.columns:
-        return {}
-    seen: dict[str, set[type]] = {name: set() for name in reading.columns}
-    for number in row[:_SAMPLED_ROWS].tolist():
-        value, _ = _value(lines.data[lines.start[number] : lines.stop[number]])
-        if value is None:
-            return None
-        for name, types in seen.items():
-            types.add(type(fields.pick(value, name)))
-    kinds: dict[str, pa.DataType] = {}
-    for name, types in seen.items():
-        present = types - {type(None), type(fields.MISSING)}
-        kind = float if present == {int, float} else next(iter(present)) if len(present) == 1 else None
-        if present and kind not in _FAST_TYPES:
-            return None
-        kinds[name] = _FAST_TYPES[kind] if kind else pa.null()
-    return kinds
-
-
-def _schema(kinds: Mapping[str, pa.DataType]) -> pa.Schema | None:
-    """Return the schema that reads each name both as it is written and nested, or None if two names collide."""
-    tree: dict[str, Any] = {}
-    for name, kind in kinds.items():
-        ways = [(name,), tuple(name.split("."))] if "." in name else [(name,)]
-        for path in ways:
-            here = tree
-            for part in path[:-1]:
-                here = here.setdefault(part, {})
-                if not isinstance(here, dict):
-                    return None
-            if here.setdefault(path[-1], kind) != kind:
-                return None
-    return pa.schema(_arrow_fields(tree))
-
-
-def _arrow_fields(tree: Mapping[str, Any]) -> list[pa.Field]:
-    return [
-        pa.field(name, pa.struct(_arrow_fields(kind)) if isinstance(kind, dict) else kind)
-        for name, kind in tree.items()
-    ]
-
-
-def _column(table: pa.Table, name: str) -> pa.Array:
-    literal = table.column(name).combine_chunks()
-    if "." not in name or not literal.null_count:
-        return literal
-    first, *rest = name.split(".")
-    nested = pc.struct_field(table.column(first).combine_chunks(), rest)
-    return nested if literal.null_count == len(literal) else pc.coalesce(literal, nested)
-
-
-def _exact(lines: _Lines, reading: Reading) -> Rows:
-    texts: list[bytes] = []
-    values: list[list[Any]] = [[] for _ in reading.columns]
-    row: list[int] = []
-    rejects: list[Reject] = []
-    for number, line in enumerate(lines):
-        value, reason = _value(line)
-        if value is not None:
-            text, reason = _text(value, reading)
-            if reason is None:
-                texts.append(text)
-                row.append(number)
-                for column, name in zip(values, reading.columns, strict=True):
-                    column.append(fields.pick(value, name))
-        if reason is not None:
-            rejects.append(Reject(number, reason, verdict.shown(line)))
-    columns = verdict.table_of([fields.json_column(column) for column in values], reading.columns, len(row))
-    return Rows(len(lines.stop), np.array(row, dtype=np.int64), fields.from_bytes(texts), columns, tuple(rejects))
-
-
 def _text(row: Mapping[str, Any], reading: Reading) -> tuple[bytes, Reason | None]:
     value = fields.pick(row, reading.text)
     if value is fields.MISSING:
@@ -246,30 +222,27 @@ def _text(row: Mapping[str, Any], reading: Reading) -> tuple[bytes, Reason | Non
         return b"", "empty text"
     if len(text) > reading.max_document_bytes:
         return text, "over the size limit"
-    lacking = reading.key and fields.pick(row, reading.key) in (fields.MISSING, None, "")
+    lacking = reading.key and _is_no_key(fields.pick(row, reading.key))
     return text, "no join key" if lacking else None
 
 
-def _value(line: memoryview) -> tuple[dict[str, Any] | None, Reason | None]:
-    """Return a line's object, or why it is none; neither for a blank line."""
-    try:
-        value = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return _odd_value(line)
-    return (value, None) if isinstance(value, dict) else (None, "invalid JSON")
-
-
-def _odd_value(line: memoryview) -> tuple[dict[str, Any] | None, Reason | None]:
-    """Judge a line that orjson refuses: blank, not UTF-8, Python's own JSON, or nonsense."""
-    raw = bytes(line)
-    if not raw.strip(_BLANK):
+def _value(line: bytes, generic: Callable[[bytes], dict[str, Any]]) -> tuple[dict[str, Any] | None, Reason | None]:
+    """Return a line's object with the wanted fields, or why it is none; neither for a blank line."""
+    if not line.strip(_BLANK):
         return None, None
     try:
-        text = raw.decode("utf-8")
+        line.decode()
+        return generic(line), None
     except UnicodeDecodeError:
         return None, "not UTF-8"
+    except _REFUSALS:
+        return _odd_value(line)
+
+
+def _odd_value(line: bytes) -> tuple[dict[str, Any] | None, Reason | None]:
+    """Judge a line that the decoder refuses: Python's own JSON, or nonsense."""
     try:
-        value = json.loads(text)
+        value = json.loads(line.decode())
         # Lone surrogates, `"\ud800"`, come through Python's parser and stop here.
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:

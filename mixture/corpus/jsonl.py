@@ -22,18 +22,26 @@ from mixture.corpus.documents import Chunk, InputFile, Reading
 from mixture.errors import InputError
 from mixture.storage import open_raw, open_read
 
-_BOM = b"\xef\xbb\xbf"
 _HEAD_BYTES = 1 << 12
 _SEARCH_BYTES = 1 << 16
+_BLOCK_BYTES = 1 << 20
 _ARRAY = re.compile(rb"\s*\[\s*(\{|\n|$)")
 
 
-class _Stretch(NamedTuple):
-    """The bytes of one chunk, lent until the next is asked for, and where they begin in the (decompressed) file."""
+class _Piece(NamedTuple):
+    """Some bytes of a chunk, cut anywhere.
 
-    number: int
-    offset: int
-    data: memoryview
+    Attributes:
+        chunk: number of the chunk.
+        begin: where the chunk begins in the (decompressed) file.
+        data: the bytes.
+        last: whether the chunk ends with them.
+    """
+
+    chunk: int
+    begin: int
+    data: bytes
+    last: bool
 
 
 def chunks(file: InputFile, reading: Reading) -> int | None:  # noqa: ARG001 (every format has this signature)
@@ -54,24 +62,30 @@ def read(file: InputFile, reading: Reading, start: int = 0, step: int = 1) -> It
     Raises:
         InputError: the file is damaged or something else, or (unless `reading.skip_bad`) a row holds no document.
     """
-    stretches = _streamed if bytestream.compressed(file.path) else _sought
-    for stretch in stretches(file, start, step):
-        marked = stretch.offset == 0 and stretch.data[: len(_BOM)] == _BOM
-        data = stretch.data[len(_BOM) :] if marked else stretch.data
-        rows = json_rows.parse(data, reading)
+    pieces = _streamed if bytestream.compressed(file.path) else _sought
+    gatherer = None
+    for piece in pieces(file, start, step):
+        gatherer = gatherer or json_rows.Gatherer(reading, marked=not piece.begin)
+        gatherer.feed(piece.data)
+        if not piece.last:
+            continue
+        rows = gatherer.rows()
         if rows.rejects and not reading.skip_bad:
-            raise InputError(_sentence(file, stretch.offset, data, rows, reading))
-        yield Chunk(stretch.number, rows.rows, rows.row, rows.text, rows.columns, rows.rejects)
+            raise InputError(_sentence(file, piece.begin, rows, reading))
+        yield Chunk(piece.chunk, rows.rows, rows.row, rows.texts, rows.columns, rows.rejects)
+        gatherer = None
 
 
-def _sought(file: InputFile, start: int, step: int) -> Iterator[_Stretch]:
+def _sought(file: InputFile, start: int, step: int) -> Iterator[_Piece]:
     size = documents.CHUNK_BYTES
     with bytestream.guard(file, "JSON lines"), open_raw(file.path) as handle:
         _check_head(file, handle.read(_HEAD_BYTES))
         borders = _Borders(handle)
         for index in range(start, -(-borders.end // size), step):
             begin, end = borders.line_start(index * size), borders.line_start((index + 1) * size)
-            yield _Stretch(index, begin, borders.bytes_between(begin, end))
+            for block in borders.blocks_between(begin, end):
+                yield _Piece(index, begin, block, last=False)
+            yield _Piece(index, begin, b"", last=True)
 
 
 class _Borders:
@@ -82,7 +96,6 @@ class _Borders:
         self.end = handle.seek(0, 2)
         # No line begins between these two: keeps one line over many chunks from being searched once for each.
         self._gap = (0, 0)
-        self._room = bytearray()
 
     def line_start(self, border: int) -> int:
         """Return the first byte at or after `border` that begins a line, or the end of the file."""
@@ -100,22 +113,17 @@ class _Borders:
         self._gap = (border, found)
         return found
 
-    def bytes_between(self, begin: int, end: int) -> memoryview:
-        """Return the bytes begin … end-1, lent: the next call uses the memory again, for fresh pages are slow."""
-        if len(self._room) < end - begin:
-            self._room = bytearray(end - begin)
-        data = memoryview(self._room)[: end - begin]
+    def blocks_between(self, begin: int, end: int) -> Iterator[bytes]:
+        """Yield the bytes begin … end-1, in blocks that stay in the cache."""
         self._handle.seek(begin)
-        filled = 0
-        while filled < len(data) and (got := self._handle.readinto(data[filled:])):  # One call reads at most 2 GB.
-            filled += got
-        return data[:filled]
+        while begin < end and (block := self._handle.read(min(_BLOCK_BYTES, end - begin))):
+            yield block
+            begin += len(block)
 
 
-def _streamed(file: InputFile, start: int, step: int) -> Iterator[_Stretch]:
+def _streamed(file: InputFile, start: int, step: int) -> Iterator[_Piece]:
     size = documents.CHUNK_BYTES
-    index, begin, here = 0, 0, 0  # The chunk being gathered, where it begins, where the block begins.
-    parts: list[bytes] = []
+    index, begin, here = 0, 0, 0  # The chunk at hand, where it begins, where the block begins.
 
     def wanted() -> bool:
         return index >= start and (index - start) % step == 0
@@ -124,20 +132,20 @@ def _streamed(file: InputFile, start: int, step: int) -> Iterator[_Stretch]:
         at = 0
         while (place := block.find(b"\n", max((index + 1) * size - 1 - here, at))) >= 0:
             if wanted():
-                yield _Stretch(index, begin, memoryview(b"".join([*parts, block[at : place + 1]])))
-            parts, at = [], place + 1
+                yield _Piece(index, begin, block[at : place + 1], last=True)
+            at = place + 1
             begin, index = here + at, index + 1
             while begin >= (index + 1) * size:
                 if wanted():
-                    yield _Stretch(index, begin, memoryview(b""))
+                    yield _Piece(index, begin, b"", last=True)
                 index += 1
-        if wanted():
-            parts.append(block[at:])
+        if wanted() and at < len(block):
+            yield _Piece(index, begin, block[at:], last=False)
         here += len(block)
     while index * size < here:
         if wanted():
-            yield _Stretch(index, begin, memoryview(b"".join(parts)))
-        parts, begin, index = [], here, index + 1
+            yield _Piece(index, begin, b"", last=True)
+        begin, index = here, index + 1
 
 
 def _checked(file: InputFile) -> Iterator[bytes]:
@@ -151,15 +159,14 @@ def _checked(file: InputFile) -> Iterator[bytes]:
 
 def _check_head(file: InputFile, head: bytes) -> None:
     bytestream.check_signature(file, head, "JSON lines")
-    if _ARRAY.match(head.removeprefix(_BOM)):
+    if _ARRAY.match(head.removeprefix(json_rows.BOM)):
         raise InputError(f"{file.name}: one JSON array, not JSON lines; write one object a line (`jq -c '.[]'` does)")
 
 
-def _sentence(file: InputFile, offset: int, data: memoryview, rows: json_rows.Rows, reading: Reading) -> str:
+def _sentence(file: InputFile, offset: int, rows: json_rows.Rows, reading: Reading) -> str:
     first = rows.rejects[0]
     line = _newlines_before(file, offset) + first.row + 1
-    detail = json_rows.explain(json_rows.line_at(data, first.row), first, reading)
-    return verdict.bad_row(file, f"line {line:,} (row {line - 1:,})", first, reading, detail)
+    return verdict.bad_row(file, f"line {line:,} (row {line - 1:,})", first, reading, rows.detail)
 
 
 def _newlines_before(file: InputFile, offset: int) -> int:

@@ -45,18 +45,13 @@ def read(file: InputFile, reading: Reading, start: int = 0, step: int = 1) -> It
     names = reading.columns
     columns = verdict.table_of([pa.nulls(len(kept)) for _ in names], names, len(kept))
     row = np.arange(len(kept), dtype=np.int64)
-    yield Chunk(0, 1 if text else 0, row, fields.from_bytes(kept), columns, rejects)
+    yield Chunk(0, 1 if text else 0, row, kept, columns, rejects)
 
 
 def _fault(text: bytes, reading: Reading) -> Reason | None:
     if not text:
         return None
-    array = pa.LargeBinaryArray.from_buffers(
-        pa.large_binary(),
-        1,
-        [None, pa.py_buffer(np.array([0, len(text)], dtype=np.int64)), pa.py_buffer(text)],
-    )
-    return verdict.faults(array, reading.max_document_bytes).get(0)
+    return verdict.faults(fields.from_bytes([text]), reading.max_document_bytes).get(0)
 
 
 def _sentence(file: InputFile, reject: Reject, reading: Reading) -> str:

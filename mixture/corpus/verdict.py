@@ -45,11 +45,18 @@ def faults(text: pa.LargeBinaryArray, limit: int) -> dict[int, Reason]:
         limit: most bytes that a text may have.
     """
     found = unfit(text, limit)
+    if undecodable(text):
+        _add_undecodable(text, found)
+    return dict(sorted(found.items()))
+
+
+def undecodable(text: pa.LargeBinaryArray) -> bool:
+    """Say whether any text is not UTF-8."""
     try:
         text.view(pa.large_string()).validate(full=True)
     except (pa.ArrowInvalid, UnicodeDecodeError):
-        _add_undecodable(text, found)
-    return dict(sorted(found.items()))
+        return True
+    return False
 
 
 def _add_undecodable(text: pa.LargeBinaryArray, found: dict[int, Reason]) -> None:
@@ -96,7 +103,7 @@ def chunk_of_batches(
     if rejects:
         rows = np.delete(rows, [reject.row for reject in rejects])
         text, columns = text.take(pa.array(rows)), columns.take(pa.array(rows))
-    return Chunk(index, len(text) + len(rejects), rows, text, columns, rejects)
+    return Chunk(index, len(text) + len(rejects), rows, fields.to_bytes(text), columns, rejects)
 
 
 def _columns(batches: Sequence[pa.RecordBatch | pa.Table], names: tuple[str, ...], rows: int) -> pa.Table:

@@ -40,8 +40,8 @@ def _sample(source: NamedPaths, data: Path, most: int) -> Iterator[str]:
         except OSError as error:
             raise InputError(explain(error, file.path)) from error
         chunk = next(iter(corpus.read(source.format, entry, Reading(skip_bad=True))), None)
-        for value in chunk.text if chunk else ():
-            text = value.as_py()[:left].decode(errors="ignore")
+        for value in chunk.texts if chunk else ():
+            text = value[:left].decode(errors="ignore")
             yield text
             left -= len(text)
             if left <= 0:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any, get_args
 
 import numpy as np
@@ -38,7 +37,7 @@ from mixture.scores.tables import ScoreTable
 from mixture.storage import Place, as_place, exists, read_record, write_json
 from mixture.tokens import rejects
 from mixture.tokens.inputs import Unit, content_hashes, reading
-from mixture.tokens.shares import pieces, read_reading, readers, unit_chunks, write_reading
+from mixture.tokens.shares import read_reading, readers, texts_of, unit_chunks, write_reading
 from mixture.tokens.store import write_parquet
 from mixture.workspace import Workspace
 
@@ -246,9 +245,9 @@ def score_chunks(
     wanted = [_Column(**column) for column in columns]
     record: dict[str, Any] = {"chunks": [], "documents": 0, "rejected": {}, "samples": []}
     for index, chunks in unit_chunks(format, inputs, read_reading(reading), start, step):
-        _store(wanted, unit, index, [chunk.text for _, chunk in chunks])
+        _store(wanted, unit, index, texts_of(chunks))
         record["chunks"].append(index)
-        record["documents"] += sum(len(chunk.text) for _, chunk in chunks)
+        record["documents"] += sum(len(chunk.texts) for _, chunk in chunks)
         record["rejected"] = rejects.total([record["rejected"], rejects.count(chunks)])
         within = {"within": f" of chunk {index}"} if index else {}
         found = [sample | within for sample in rejects.samples(chunks, inputs)]
@@ -257,13 +256,11 @@ def score_chunks(
         write_json(column.mark(unit, start, step), record)
 
 
-def _store(columns: Sequence[_Column], unit: str, index: int, texts: Sequence[pa.LargeBinaryArray]) -> None:
+def _store(columns: Sequence[_Column], unit: str, index: int, texts: Sequence[bytes]) -> None:
     lacking = [column for column in columns if not exists(column.part(unit, index))]
     if not lacking:
         return
-    documents = [piece for text in texts for piece in _documents(text)]
-    ids = document_ids(documents)
-    doc_id = id_column(ids)
+    doc_id = id_column(document_ids(texts))
     hi, lo = id_words(doc_id)
     order = np.lexsort((lo, hi))
     # Equal texts are scored once.
@@ -272,19 +269,13 @@ def _store(columns: Sequence[_Column], unit: str, index: int, texts: Sequence[pa
     kept = doc_id.take(schemas.column(places))
     for column in lacking:
         of = _scorer(column)
-        values = np.fromiter((of(documents[n]) for n in places.tolist()), np.float64, len(places))
+        values = np.fromiter((of(texts[n]) for n in places.tolist()), np.float64, len(places))
         scores = schemas.column(values)
         scores = pc.if_else(pc.is_nan(scores), pa.scalar(None, pa.float64()), scores)
         write_parquet(column.part(unit, index), pa.table({"doc_id": kept, column.name: scores}))
 
 
-def _documents(text: pa.LargeBinaryArray) -> Iterator[memoryview]:
-    offsets, whole = pieces(text)
-    for first, stop in pairwise(offsets.tolist()):
-        yield whole[first:stop]
-
-
-def _scorer(column: _Column) -> Callable[[memoryview], float]:
+def _scorer(column: _Column) -> Callable[[bytes], float]:
     if column.kind in DEFINITIONS:
         return DEFINITIONS[column.kind].of
     return _model(column.model, column.pieces).of

@@ -143,7 +143,7 @@ def _encoded(file: InputFile, evaluation: Evaluation, tokenizer: Tokenizer) -> t
                 f"evaluation's text with `text` (it is {field!r} now), mend the row, or have bad rows counted and "
                 "left out with `on_bad_row: skip`"
             )
-        found, offsets = tokenizer.encode(chunk.text)
+        found, offsets = tokenizer.encode(chunk.texts)
         tokens.append(found.astype(np.uint32))
         sizes.append(np.diff(offsets))
         bad, row = bad + len(chunk.rejects), row + chunk.rows

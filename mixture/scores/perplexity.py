@@ -52,7 +52,7 @@ class Perplexity:
             raise InputError(f"{model}: not a KenLM model ({_cause(error)}); give a binary or an ARPA file") from error
         self._pieces = None if pieces is None else _load_pieces(pieces)
 
-    def of(self, text: memoryview) -> float:
+    def of(self, text: bytes) -> float:
         """Return the perplexity of a text in UTF-8."""
         score, words = 0.0, 0
         for line in bytes(text).split(b"\n"):

@@ -22,6 +22,8 @@ from mixture.storage.faults import Place, explain
 from mixture.storage.scratch import scratch
 from mixture.storage.transfer import upload
 
+_STEP_BYTES = 1 << 19
+
 
 class HashingWriter:
     """A binary file that knows the XXH3-128 and the size of what went through it."""
@@ -35,8 +37,11 @@ class HashingWriter:
     def write(self, data: bytes | memoryview) -> int:
         """Write and hash one block; return its length in bytes."""
         view = memoryview(data).cast("B")
-        self._state.update(view)
-        self._raw.write(view)
+        # Step by step: what was hashed is still in the cache when it is written.
+        for start in range(0, view.nbytes, _STEP_BYTES):
+            step = view[start : start + _STEP_BYTES]
+            self._state.update(step)
+            self._raw.write(step)
         self.size += view.nbytes
         return view.nbytes
 

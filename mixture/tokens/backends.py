@@ -11,12 +11,11 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from mixture.errors import TokenizerError
 from mixture.storage import Place, read_bytes
@@ -104,12 +103,9 @@ class Backend(ABC):
         """
         raise Unsupported(f"gigatoken has no engine for {self.library}")
 
-    def encode(self, texts: pa.LargeBinaryArray) -> tuple[U32, I64]:
+    def encode(self, texts: Sequence[bytes]) -> tuple[U32, I64]:
         """Return flat tokens and n+1 offsets of n documents given as UTF-8."""
-        parts = [encode_long(text.as_py().decode(), self.cuts, self.encode_text) for text in texts]
-        offsets = np.zeros(len(parts) + 1, dtype=np.int64)
-        np.cumsum([len(part) for part in parts], out=offsets[1:])
-        return (np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint32)), offsets
+        return laid_out([encode_long(text.decode(), self.cuts, self.encode_text) for text in texts])
 
 
 class Bytes(Backend):
@@ -131,10 +127,9 @@ class Bytes(Backend):
         """Return the UTF-8 bytes of a text."""
         return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.uint32)
 
-    def encode(self, texts: pa.LargeBinaryArray) -> tuple[U32, I64]:
-        """Return the bytes of n documents: one widening copy of the Arrow buffer."""
-        offsets, content = buffers(texts)
-        return content[offsets[0] : offsets[-1]].astype(np.uint32), offsets - offsets[0]
+    def encode(self, texts: Sequence[bytes]) -> tuple[U32, I64]:
+        """Return the bytes of n documents, widened in one copy."""
+        return np.frombuffer(b"".join(texts), dtype=np.uint8).astype(np.uint32), offsets_of(texts)
 
     def decode(self, tokens: list[int]) -> str:
         """Return the text; separators are left out."""
@@ -145,14 +140,16 @@ class Bytes(Backend):
         return {"<bos>": 256, "<eos>": 257}.get(name)
 
 
-def buffers(texts: pa.LargeBinaryArray) -> tuple[I64, npt.NDArray[np.uint8]]:
-    """Return views of an array's n+1 offsets (not starting at 0 where it is sliced) and of its bytes."""
-    _, starts, data = texts.buffers()
-    if len(texts) == 0 or starts is None:
-        return np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.uint8)
-    offsets = np.frombuffer(starts, dtype=np.int64, count=len(texts) + 1, offset=8 * texts.offset)
-    content = np.zeros(0, dtype=np.uint8) if data is None or data.size == 0 else np.frombuffer(data, dtype=np.uint8)
-    return offsets, content
+def laid_out(parts: Sequence[U32]) -> tuple[U32, I64]:
+    """Lay documents' tokens end to end: flat, and n+1 offsets."""
+    return (np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint32)), offsets_of(parts)
+
+
+def offsets_of(parts: Sequence[Sized]) -> I64:
+    """Return where each of n things begins when they lie end to end, shape (n + 1,)."""
+    offsets = np.zeros(len(parts) + 1, dtype=np.int64)
+    np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)), out=offsets[1:])
+    return offsets
 
 
 def read_vocabulary(path: Place, what: str) -> bytes:

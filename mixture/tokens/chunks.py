@@ -18,13 +18,14 @@ import pyarrow as pa
 
 from mixture import schemas
 from mixture.corpus.documents import Chunk, InputFile
-from mixture.hashing import fingerprint, id_column, id_words
+from mixture.hashing import document_ids, fingerprint, id_column, id_words
 from mixture.recipe.sources import TokenizerSpec
 from mixture.storage import Place, as_place, exists, file_digest, size_of, write_json
 from mixture.tokens import rejects
 from mixture.tokens import tokenizer as tokenizers
+from mixture.tokens.backends import offsets_of
 from mixture.tokens.join_rows import PLACE
-from mixture.tokens.shares import ids_of, merged, pieces, places, read_reading, texts_of, unit_chunks
+from mixture.tokens.shares import merged, places, read_reading, texts_of, unit_chunks
 from mixture.tokens.store import PartFiles, read_parquet, read_record, write_parquet, write_part
 
 Places: TypeAlias = tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]
@@ -103,17 +104,16 @@ def _store_chunks(
     inputs: Sequence[InputFile],
     tokenizer: tokenizers.Tokenizer,
 ) -> dict[str, Any]:
-    text = texts_of(chunks)
+    texts = texts_of(chunks)
     number, row = places
-    offsets, _ = pieces(text)
-    hi, lo = id_words(id_column(ids_of(text)))
+    hi, lo = id_words(id_column(document_ids(texts)))
     # Equal texts have equal ids: the place in the input then decides, so that a part is the same whoever makes it.
     order = np.lexsort((row, number, lo, hi))
-    text = text.take(schemas.column(order))
+    texts = [texts[place] for place in order.tolist()]
     hi, lo = hi[order], lo[order]
-    checked = tokenizer.check(text, hi, lo)
-    tokens, starts = tokenizer.encode(text)
-    documents = {"n_bytes": np.diff(offsets)[order], "input": number[order], "input_row": row[order]}
+    checked = tokenizer.check(texts, hi, lo)
+    tokens, starts = tokenizer.encode(texts)
+    documents = {"n_bytes": np.diff(offsets_of(texts)), "input": number[order], "input_row": row[order]}
     facts = {
         "rows": _rows_of_files(chunks, len(inputs)),
         "rejected": rejects.count(chunks),

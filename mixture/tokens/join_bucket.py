@@ -20,13 +20,14 @@ import pyarrow.compute as pc
 from mixture import schemas
 from mixture.corpus import documents, fields, verdict
 from mixture.errors import InputError, StoreError
+from mixture.hashing import document_ids
 from mixture.storage import Place, as_place, exists, publish, read_json, read_record, size_of, write_json
 from mixture.storage.tables import mapped
 from mixture.tokens import rejects
 from mixture.tokens.dependencies import dependency_order
 from mixture.tokens.join_rows import ID, KEY, ORDER, PLACE, TEXT, as_text, bucket_file, kept_name, one_chunk, options
 from mixture.tokens.members import members_file, write_members
-from mixture.tokens.shares import ids_of, merged, pieces
+from mixture.tokens.shares import merged
 from mixture.tokens.store import damaged
 
 
@@ -135,7 +136,7 @@ def _load(folder: Place, bucket: int, between: int, columns: int) -> _Bucket:
         here = np.full(batch.num_rows, len(texts), np.int64)
         source.append(np.stack([here, np.arange(batch.num_rows)], axis=1))
         tables.append(facts)
-        texts.append(pieces(batch[TEXT]))
+        texts.append(_pieces(batch[TEXT]))
     if not tables:
         return _Bucket(pa.table({}), np.zeros(1, np.int64), [], source[0], np.zeros(0, np.int64))
     rows, places_of = merged(tables), np.concatenate(source)
@@ -148,6 +149,12 @@ def _load(folder: Place, bucket: int, between: int, columns: int) -> _Bucket:
     edges = np.concatenate([[0], np.flatnonzero(np.diff(codes)) + 1, [len(codes)]]).astype(np.int64)
     sizes = np.add.reduceat(lengths[order], edges[:-1]) + between * (np.diff(edges) - 1)
     return _Bucket(rows, edges, texts, places_of[order], sizes)
+
+
+def _pieces(text: pa.LargeBinaryArray) -> tuple[npt.NDArray[np.int64], memoryview]:
+    """Return where each text begins, shape (n + 1,), and the bytes that this counts in, still on the disk."""
+    offsets = np.frombuffer(text.buffers()[1], np.int64, len(text) + 1, 8 * text.offset)
+    return offsets, memoryview(text.buffers()[2] or b"")
 
 
 def _too_large(held: _Bucket, document: int, by: str, most: int, *, skip_bad: bool) -> dict[str, Any]:
@@ -180,10 +187,11 @@ def _write_joined(
         while begin < len(kept):
             filled = np.cumsum(held.sizes[kept[begin:]])
             end = begin + max(1, int(np.searchsorted(filled, documents.CHUNK_BYTES, side="right")))
-            text = fields.from_bytes([held.text(document, separator) for document in kept[begin:end].tolist()])
-            ids.append(ids_of(text))
-            columns = [one_chunk(column) for column in facts.slice(begin, end - begin).columns]
-            writer.write_batch(pa.RecordBatch.from_arrays([text.view(pa.large_string()), *columns], schema=schema))
+            texts = [held.text(document, separator) for document in kept[begin:end].tolist()]
+            ids.append(document_ids(texts))
+            columns = [fields.from_bytes(texts).view(pa.large_string())]
+            columns += [one_chunk(column) for column in facts.slice(begin, end - begin).columns]
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
             begin = end
     record |= {"size": out.size, "hash": out.digest}
     return b"".join(ids)

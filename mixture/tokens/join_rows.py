@@ -18,11 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixture import schemas
+from mixture.corpus import fields
 from mixture.corpus.documents import Chunk, InputFile
-from mixture.hashing import draw, id_column, id_words
+from mixture.hashing import document_ids, draw, id_column, id_words
 from mixture.storage import Place, as_place, publish, write_json
 from mixture.tokens import rejects
-from mixture.tokens.shares import ids_of, merged, places, read_reading, texts_of, unit_chunks
+from mixture.tokens.shares import merged, places, read_reading, texts_of, unit_chunks
 
 KEY, ORDER, ID = "joined:key", "joined:order", "joined:id"
 TEXT = "joined:text"
@@ -59,7 +60,7 @@ def deal_rows(  # noqa: PLR0913, PLR0917 - a task's whole world travels in its a
     record["staged"] = []
     for index, chunks in unit_chunks(format, inputs, read_reading(reading), start, step):
         rows = sum(chunk.rows for _, chunk in chunks)
-        name = f"{unit:05d}-{index:05d}.arrow" if any(len(chunk.text) for _, chunk in chunks) else ""
+        name = f"{unit:05d}-{index:05d}.arrow" if any(chunk.texts for _, chunk in chunks) else ""
         if name:
             table = _rows(chunks, inputs, first, rule, columns)
             _write_staged(as_place(folder) / name, table, buckets)
@@ -83,7 +84,7 @@ def _rows(
     columns: Sequence[str],
 ) -> pa.Table:
     number, row = places(chunks)
-    text = texts_of(chunks)
+    texts = texts_of(chunks)
     found = merged([chunk.columns for _, chunk in chunks])
     names = schemas.strings([file.name for file in inputs]).cast(pa.large_string())
     if rule["by"]["field"] is not None:
@@ -97,15 +98,16 @@ def _rows(
         order = _sortable(found[given if isinstance(given, str) else given["dependency"]])
     else:
         # Files that are named by their keys have names to follow; rows that are not have only their ids.
-        order = pa.nulls(len(text)) if rule["by"]["path"] is None else names.take(schemas.column(number))
+        order = pa.nulls(len(texts)) if rule["by"]["path"] is None else names.take(schemas.column(number))
     made = {
         KEY: key,
         ORDER: order,
-        ID: id_column(ids_of(text)),
+        ID: id_column(document_ids(texts)),
         PLACE[0]: schemas.column(number + np.int32(first)),
         PLACE[1]: schemas.column(row),
     }
-    return pa.table(made | {kept_name(n): found[name] for n, name in enumerate(columns)} | {TEXT: text})
+    made |= {kept_name(n): found[name] for n, name in enumerate(columns)}
+    return pa.table(made | {TEXT: fields.from_bytes(texts)})
 
 
 def kept_name(number: int) -> str:
@@ -141,7 +143,7 @@ def _write_staged(path: Place, table: pa.Table, buckets: int) -> None:
     table = table.set_column(0, KEY, key)
     if buckets > 1:
         coded = key.dictionary_encode()
-        ids = id_column(ids_of(coded.dictionary.view(pa.large_binary())))
+        ids = id_column(document_ids(fields.to_bytes(coded.dictionary.view(pa.large_binary()))))
         # The leading word also orders the stream; another hash keeps buckets free of it.
         of_key = draw(0, "join", *id_words(ids)) % np.uint64(buckets)
         bucket = of_key[schemas.numbers(coded.indices)].astype(np.int64)

@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 
-from mixture.corpus.fields import from_bytes
 from mixture.errors import EngineMismatchError
 from mixture.hashing import U64, draw
-from mixture.tokens.backends import I64, U32, buffers
+from mixture.tokens.backends import I64, U32, offsets_of
 
 #: One slice for so much text, on average.
 SAMPLE_BYTES = 1 << 20
@@ -28,7 +26,7 @@ SLICE_BYTES = 1 << 10
 _SHOWN = 40
 
 EncodeText = Callable[[str], Sequence[int] | U32]
-EncodeMany = Callable[[pa.LargeBinaryArray], tuple[U32, I64]]
+EncodeMany = Callable[[Sequence[bytes]], tuple[U32, I64]]
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def differing(strings: Sequence[str], engine: EncodeText, reference: EncodeText)
     return [text for text in strings if list(engine(text)) != list(reference(text))]
 
 
-def sample(texts: pa.LargeBinaryArray, hi: U64, lo: U64) -> list[str]:
+def sample(texts: Sequence[bytes], hi: U64, lo: U64) -> list[str]:
     """Return the slices of some documents that both tokenizers must agree on.
 
     A document of n bytes is taken with probability min(1, n / 1 MiB); its slice has at most 1 KiB, begins at a place
@@ -69,18 +67,15 @@ def sample(texts: pa.LargeBinaryArray, hi: U64, lo: U64) -> list[str]:
         hi: leading 64 bits of their ids, shape (n,).
         lo: trailing 64 bits, shape (n,).
     """
-    offsets, content = buffers(texts)
-    sizes = np.diff(offsets)
+    sizes = np.diff(offsets_of(texts))
     chance = np.minimum(sizes / SAMPLE_BYTES, 1.0)
     taken = np.flatnonzero(draw(0, "parity", hi, lo) * 2.0**-64 < chance)
     places = draw(0, "parity slice", hi[taken], lo[taken])
     slices = []
     for row, place in zip(taken.tolist(), places.tolist(), strict=True):
-        size = int(sizes[row])
-        start = int(offsets[row]) + place % (max(0, size - SLICE_BYTES) + 1)
-        stop = min(start + SLICE_BYTES, int(offsets[row + 1]))
+        start = place % (max(0, len(texts[row]) - SLICE_BYTES) + 1)
         # "ignore" drops the halves of characters at both ends, nothing else: the text is valid UTF-8.
-        slices.append(content[start:stop].tobytes().decode(errors="ignore"))
+        slices.append(texts[row][start : start + SLICE_BYTES].decode(errors="ignore"))
     return slices
 
 
@@ -98,7 +93,7 @@ def check(slices: Sequence[str], engine: EncodeMany, reference: EncodeText, name
     """
     if not slices:
         return 0
-    tokens, offsets = engine(from_bytes([text.encode() for text in slices]))
+    tokens, offsets = engine([text.encode() for text in slices])
     for text, start, stop in zip(slices, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
         expected = np.asarray(reference(text), dtype=np.uint32)
         if not np.array_equal(tokens[start:stop], expected):

@@ -16,9 +16,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from mixture.tokens.backends import I64, U32, buffers
+from mixture.tokens.backends import I64, U32, offsets_of
 from mixture.tokens.engine import Engine
 
 #: Code points, both ends included: all that Unicode 16 and 17 added and what lies free beside them. In the
@@ -38,6 +37,8 @@ UNSETTLED = (
 
 _PATTERN = re.compile("[" + "".join(f"{chr(low)}-{chr(high)}" for low, high in UNSETTLED) + "]")
 _BLOCK = 4 << 20
+#: The first byte of every such character: a text without any of them is settled.
+_LEADS = sorted({chr(code).encode()[:1] for ends in UNSETTLED for code in ends})
 
 EncodeText = Callable[[str], Sequence[int] | U32]
 
@@ -59,16 +60,21 @@ def is_unsettled(text: str) -> bool:
     return _PATTERN.search(text) is not None
 
 
-def unsettled(texts: pa.LargeBinaryArray) -> npt.NDArray[np.int64]:
-    """Return the rows of documents that go to the reference, rising."""
-    offsets, content = buffers(texts)
-    hits = [
-        _places(content, start, min(start + _BLOCK, int(offsets[-1])))
-        for start in range(int(offsets[0]), int(offsets[-1]), _BLOCK)
-    ]
-    places: npt.NDArray[np.int64] = np.concatenate(hits) if hits else np.zeros(0, dtype=np.int64)
-    rows: npt.NDArray[np.int64] = np.unique(np.searchsorted(offsets, places, side="right") - 1)
-    return rows
+def _is_near(text: bytes) -> bool:
+    # Spelt out: it is asked of every document.
+    one, two, three, four = _LEADS
+    return one in text or two in text or three in text or four in text
+
+
+def unsettled(texts: Sequence[bytes]) -> list[int]:
+    """Return which documents go to the reference, rising."""
+    near = [row for row, text in enumerate(texts) if not text.isascii() and _is_near(text)]
+    # One array of them all: a short document does not pay for calls of its own.
+    content = np.frombuffer(b"".join([texts[row] for row in near]), dtype=np.uint8)
+    offsets = offsets_of([texts[row] for row in near])
+    hits = [_places(content, start, min(start + _BLOCK, len(content))) for start in range(0, len(content), _BLOCK)]
+    rows = np.unique(np.searchsorted(offsets, np.concatenate([np.zeros(0, np.int64), *hits]), side="right") - 1)
+    return [near[row] for row in rows.tolist()]
 
 
 def _places(content: npt.NDArray[np.uint8], start: int, stop: int) -> npt.NDArray[np.int64]:
@@ -102,17 +108,17 @@ class Routed:
             return np.asarray(self._reference(text), dtype=np.uint32)
         return self.engine.encode_text(text)
 
-    def encode(self, texts: pa.LargeBinaryArray) -> tuple[U32, I64]:
+    def encode(self, texts: Sequence[bytes]) -> tuple[U32, I64]:
         """Return flat tokens and n+1 offsets of n documents given as UTF-8; see `Engine.encode`."""
         tokens, offsets = self.engine.encode(texts)
-        rows = unsettled(texts).tolist()
+        rows = unsettled(texts)
         if not rows:
             return tokens, offsets
         lengths = np.diff(offsets)
         parts: list[U32] = []
         done = 0
         for row in rows:
-            own = np.asarray(self._reference(texts[row].as_py().decode()), dtype=np.uint32)
+            own = np.asarray(self._reference(texts[row].decode()), dtype=np.uint32)
             parts += [tokens[offsets[done] : offsets[row]], own]
             lengths[row] = len(own)
             done = row + 1

@@ -9,7 +9,6 @@ import functools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,6 @@ import pyarrow as pa
 
 from mixture import corpus
 from mixture.corpus.documents import Chunk, InputFile, Reading
-from mixture.hashing import document_ids
 from mixture.tokens.inputs import Unit
 from mixture.tokens.store import widest
 
@@ -78,31 +76,14 @@ def with_first_rows(chunks: Sequence[tuple[int, Chunk]]) -> Iterator[tuple[int, 
 
 def places(chunks: Sequence[tuple[int, Chunk]]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
     """Return the file and the row of each document, shape (n,) each; rows as `with_first_rows` counts them."""
-    number = np.repeat([n for n, _ in chunks], [len(chunk.text) for _, chunk in chunks]).astype(np.int32)
+    number = np.repeat([n for n, _ in chunks], [len(chunk.texts) for _, chunk in chunks]).astype(np.int32)
     rows = [chunk.row + first for _, first, chunk in with_first_rows(chunks)]
     return number, np.concatenate([np.empty(0, np.int64), *rows])
 
 
-def texts_of(chunks: Sequence[tuple[int, Chunk]]) -> pa.LargeBinaryArray:
-    """Return the documents' texts as one array."""
-    texts = [chunk.text for _, chunk in chunks]
-    # Joining copies, also one text alone.
-    return texts[0] if len(texts) == 1 else pa.concat_arrays([pa.nulls(0, pa.large_binary()), *texts])
-
-
-def pieces(text: pa.LargeBinaryArray) -> tuple[npt.NDArray[np.int64], memoryview]:
-    """Return where each text begins, shape (n + 1,), and the bytes that this counts in."""
-    if not len(text):
-        return np.zeros(1, np.int64), memoryview(b"")
-    return np.frombuffer(text.buffers()[1], np.int64, len(text) + 1, 8 * text.offset), memoryview(
-        text.buffers()[2] or b""
-    )
-
-
-def ids_of(text: pa.LargeBinaryArray) -> bytes:
-    """Return the 16-byte ids of texts, end to end; see `hashing.document_ids`."""
-    offsets, whole = pieces(text)
-    return document_ids(whole[a:b] for a, b in pairwise(offsets.tolist()))
+def texts_of(chunks: Sequence[tuple[int, Chunk]]) -> list[bytes]:
+    """Return the documents' texts, UTF-8."""
+    return [text for _, chunk in chunks for text in chunk.texts]
 
 
 def merged(tables: Sequence[pa.Table]) -> pa.Table:

@@ -10,12 +10,12 @@ a special token stays text.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 
 from mixture.errors import TokenizerError
 from mixture.hashing import U64
@@ -74,11 +74,11 @@ class Tokenizer:
         """One sentence on why the reference does the work although the engine was wanted, or None."""
         return self.proof.reason or None
 
-    def encode(self, texts: pa.LargeBinaryArray) -> tuple[U32, I64]:
+    def encode(self, texts: Sequence[bytes]) -> tuple[U32, I64]:
         """Return flat tokens, shape (tokens,), and offsets, shape (n+1,), of n documents.
 
         Args:
-            texts: valid UTF-8, no nulls; may be a slice of a longer array.
+            texts: valid UTF-8.
 
         Raises:
             TokenizerError: the reference gives up on a document.
@@ -95,7 +95,7 @@ class Tokenizer:
         """Return the text of tokens; bytes that are not UTF-8 become U+FFFD."""
         return self.backend.decode(np.asarray(tokens).tolist())
 
-    def check(self, texts: pa.LargeBinaryArray, hi: U64, lo: U64) -> int:
+    def check(self, texts: Sequence[bytes], hi: U64, lo: U64) -> int:
         """Compare engine and reference on slices of some of these documents; return how many were compared.
 
         Args:

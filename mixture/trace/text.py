@@ -28,7 +28,7 @@ from mixture.storage import Place, as_place, exists, size_of
 from mixture.tokens import tokenizer as tokenizers
 from mixture.tokens.join_rows import TEXT
 from mixture.tokens.members import members_of
-from mixture.tokens.shares import pieces, read_reading, texts_of
+from mixture.tokens.shares import read_reading
 from mixture.tokens.store import Tokens
 from mixture.trace.documents import Document, Documents
 from mixture.trace.excerpt import Excerpt, excerpt
@@ -125,7 +125,7 @@ class Texts:
             if row < chunk.rows:
                 at = int(np.searchsorted(chunk.row, row))
                 there = at < len(chunk.row) and int(chunk.row[at]) == row
-                return bytes(chunk.text[at].as_py()) if there else None
+                return chunk.texts[at] if there else None
             row -= chunk.rows
         return None
 
@@ -153,10 +153,9 @@ class Texts:
     def _joined_text(self, row: Document, path: Place) -> bytes:
         file = InputFile(path.name, path, 0, "")
         for chunk in corpus.read("arrow", file, Reading(text=TEXT, skip_bad=True), self._chunk(row.part), 1 << 40):
-            offsets, whole = pieces(texts_of([(0, chunk)]))
-            for begin, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
-                if document_ids([whole[begin:end]]) == row.doc_id:
-                    return bytes(whole[begin:end])
+            for text in chunk.texts:
+                if document_ids([text]) == row.doc_id:
+                    return text
         raise TraceError(_changed(path.name, row.row, row.doc_id.hex()))
 
     def members(self, row: Document) -> list[Member]:

@@ -26,7 +26,7 @@ def test_an_unknown_format_names_the_nearest_and_all_the_others(make):
 def test_the_front_door_reads(make):
     file = make("a.jsonl", b'{"text": "one"}\n')
     assert corpus.chunks("jsonl", file, Reading()) == 1
-    assert [chunk.text.to_pylist() for chunk in corpus.read("jsonl", file, Reading())] == [[b"one"]]
+    assert [chunk.texts for chunk in corpus.read("jsonl", file, Reading())] == [[b"one"]]
 
 
 def test_reading_json_lines_imports_no_datasets():

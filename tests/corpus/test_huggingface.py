@@ -35,7 +35,7 @@ def data_files(tmp_path):
 
 
 def texts_of(chunks):
-    return [text.decode() for chunk in chunks for text in chunk.text.to_pylist()]
+    return [text.decode() for chunk in chunks for text in chunk.texts]
 
 
 def test_a_saved_set_is_read_in_chunks_of_a_fixed_number_of_rows(folder, small_chunks):

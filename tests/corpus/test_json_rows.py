@@ -1,5 +1,6 @@
-r"""One chunk's rows: the fast parser says what the exact one says, and the exact one says what JSON means."""
+r"""One chunk's rows: whole blocks and line by line say the same, however the bytes are cut, and it is what JSON means."""
 
+import itertools
 import json
 import math
 
@@ -12,32 +13,52 @@ from mixture.corpus import json_rows
 from mixture.corpus.documents import Reading
 
 
+class Exact(json_rows.Gatherer):
+    """Judges each line alone."""
+
+    def _quickly(self, lines):
+        return False
+
+
+class Quick(json_rows.Gatherer):
+    """Judges whole blocks alone."""
+
+    def _one_by_one(self, lines):
+        raise AssertionError(lines)
+
+
+def gather(kind, data, reading, *, at=()):
+    gatherer = kind(reading)
+    for begin, end in itertools.pairwise([0, *sorted(at), len(data)]):
+        gatherer.feed(data[begin:end])
+    return gatherer.rows()
+
+
 def fast(data, reading):
-    return json_rows._fast(json_rows._split(memoryview(data)), reading)
+    return gather(Quick, data, reading)
 
 
 def exact(data, reading):
-    return json_rows._exact(json_rows._split(memoryview(data)), reading)
+    return gather(Exact, data, reading)
 
 
 def plain(rows):
     return (
         rows.rows,
         rows.row.tolist(),
-        rows.text.to_pylist(),
+        rows.texts,
         rows.columns.schema,
         rows.columns.to_pydict(),
         rows.rejects,
+        rows.detail,
     )
 
 
 def same(data, reading):
-    """The fast parser doubts, or both agree; return what `parse` makes of it."""
-    quick, slow = fast(data, reading), exact(data, reading)
-    if quick is not None:
-        assert plain(quick) == plain(slow)
-    quick_or_slow = json_rows.parse(memoryview(data), reading)
-    assert plain(quick_or_slow) == plain(slow)
+    """Blocks and lines agree, in one piece and byte by byte; return what they say."""
+    slow = exact(data, reading)
+    for cuts in ((), range(len(data)), range(0, len(data), 7)):
+        assert plain(gather(json_rows.Gatherer, data, reading, at=cuts)) == plain(slow)
     return slow
 
 
@@ -92,7 +113,7 @@ READINGS = st.builds(
 @example([b"null"], Reading())
 @example([b'{"text": "a", "n": -0}'], Reading(columns=("n",)))
 @settings(max_examples=800, deadline=None)
-def test_the_fast_parser_agrees_with_the_exact_one_or_doubts(lines, reading):
+def test_blocks_and_lines_agree(lines, reading):
     same(b"\n".join(lines), reading)
 
 
@@ -103,22 +124,20 @@ def test_clean_lines_agree_too(lines, reading):
 
 
 @pytest.mark.parametrize("reading", [Reading(), Reading(columns=("n", "meta.title", "nowhere", "a.b"))])
-def test_ordinary_lines_take_the_fast_path(reading):
+def test_ordinary_lines_are_taken_by_the_block(reading):
     data = b"".join(
         json.dumps({"text": f"é {n} \U0001f600", "n": n, "meta": {"title": "t"}, "a.b": 0.5}).encode() + b"\n"
         for n in range(200)
     )
     rows = fast(data, reading)
-    assert rows is not None
     assert plain(rows) == plain(exact(data, reading))
-    assert rows.text[7].as_py().decode() == "é 7 \U0001f600"
+    assert rows.texts[7].decode() == "é 7 \U0001f600"
 
 
-def test_lines_longer_than_a_block_take_the_fast_path(monkeypatch):
-    monkeypatch.setattr(json_rows, "_BLOCK_BYTES", 64)
+def test_a_line_may_come_in_many_pieces():
     data = b"".join(json.dumps({"text": "x" * n}).encode() + b"\n" for n in (1, 500, 3, 70, 90))
-    assert fast(data, Reading()) is not None
-    same(data, Reading())
+    rows = gather(Quick, data, Reading(), at=range(0, len(data), 64))
+    assert [len(text) for text in rows.texts] == [1, 500, 3, 70, 90]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +170,7 @@ def test_lines_longer_than_a_block_take_the_fast_path(monkeypatch):
 def test_a_row_without_a_document_is_rejected_for_its_reason(line, reason):
     data = b'{"text": "before"}\n' + line + b'\n{"text": "after"}\n'
     rows = same(data, Reading(max_document_bytes=10))
-    assert rows.text.to_pylist() == [b"before", b"after"]
+    assert rows.texts == [b"before", b"after"]
     assert (rows.row.tolist(), rows.rows) == ([0, 2], 3)
     assert [(reject.row, reject.reason) for reject in rows.rejects] == [(1, reason)]
 
@@ -166,19 +185,20 @@ def test_a_sample_is_short_and_printable():
 
 def test_a_pair_of_surrogates_and_a_nul_are_text():
     rows = same(rb'{"text": "\ud83d\ude00\u0000x"}', Reading())
-    assert rows.text.to_pylist() == ["\U0001f600\0x".encode()]
+    assert rows.texts == ["\U0001f600\0x".encode()]
 
 
 def test_of_two_equal_keys_the_last_counts():
-    assert same(b'{"text": "a", "text": "b"}', Reading()).text.to_pylist() == [b"b"]
+    assert same(b'{"text": "a", "text": "b"}', Reading()).texts == [b"b"]
 
 
 @pytest.mark.parametrize("columns", [(), ("q",)])
 def test_numbers_that_only_python_writes_are_taken(columns):
     rows = same(b'{"text": "a", "q": 0.5}\n{"text": "b", "q": NaN}\n', Reading())
-    assert rows.text.to_pylist() == [b"a", b"b"]
+    assert rows.texts == [b"a", b"b"]
     both = [
-        parse(b'{"text": "a", "q": 0.5}\n{"text": "b", "q": NaN}\n', Reading(columns=("q",))) for parse in (fast, exact)
+        gather(kind, b'{"text": "a", "q": 0.5}\n{"text": "b", "q": NaN}\n', Reading(columns=("q",)))
+        for kind in (json_rows.Gatherer, Exact)
     ]
     for rows in both:
         assert math.isnan(rows.columns["q"][1].as_py())
@@ -216,10 +236,10 @@ def test_dots_reach_into_objects_and_a_literal_name_wins():
     data = b'{"m": {"t": "nested"}}\n{"m.t": "literal", "m": {"t": "nested"}}\n{"m.t": null, "m": {"t": "nested"}}'
     reading = Reading(text="m.t", columns=("m.t", "m.other"))
     rows = same(data, reading)
-    assert rows.text.to_pylist() == [b"nested", b"literal", b"nested"]
+    assert rows.texts == [b"nested", b"literal", b"nested"]
     assert rows.columns["m.t"].to_pylist() == ["nested", "literal", "nested"]
     assert rows.columns["m.other"].to_pylist() == [None] * 3
-    assert fast(data, reading) is not None
+    assert fast(data, reading).texts == rows.texts
 
 
 def test_a_field_may_be_wanted_whole_and_in_part():

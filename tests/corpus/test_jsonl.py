@@ -22,13 +22,13 @@ def lines_of(texts, end=b"\n"):
 
 
 def texts_of(chunks):
-    return [text.decode() for chunk in chunks for text in chunk.text.to_pylist()]
+    return [text.decode() for chunk in chunks for text in chunk.texts]
 
 
 def seen(chunk):
     """All of a chunk as plain values, for comparison."""
     rows = chunk.row.tolist()
-    return chunk.index, chunk.rows, rows, chunk.text.to_pylist(), chunk.columns.to_pydict(), chunk.rejects
+    return chunk.index, chunk.rows, rows, chunk.texts, chunk.columns.to_pydict(), chunk.rejects
 
 
 def zstd(data):
@@ -41,7 +41,7 @@ PACK = {".gz": gzip.compress, ".zst": zstd, ".zstd": zstd}
 def test_documents_come_in_file_order_with_their_rows(make):
     file = make("a.jsonl", b'{"text": "one"}\n\n{"text": "two", "n": 1}\r\n  \n{"text": "\xc3\xa9"}')
     (chunk,) = jsonl.read(file, Reading())
-    assert chunk.text.to_pylist() == [b"one", b"two", "é".encode()]
+    assert chunk.texts == [b"one", b"two", "é".encode()]
     assert (chunk.row.tolist(), chunk.rows, chunk.rejects) == ([0, 2, 4], 5, ())
 
 
@@ -277,7 +277,7 @@ def test_a_document_of_100_mb_needs_a_few_times_its_size(make):
         "import sys; from pathlib import Path; from mixture.corpus import documents, jsonl\n"
         "def now(field): return next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith(field))\n"
         "path = Path(sys.argv[1]); file = documents.InputFile('a', path, 0, ''); before = now('VmRSS')\n"
-        "chunk = next(jsonl.read(file, documents.Reading())); assert len(chunk.text[0].as_buffer()) == 10 ** 8\n"
+        "chunk = next(jsonl.read(file, documents.Reading())); assert len(chunk.texts[0]) == 10 ** 8\n"
         "print((now('VmHWM') - before) * 1024)"
     )
     if not Path("/proc/self/status").exists():

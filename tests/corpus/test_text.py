@@ -20,7 +20,7 @@ def test_a_file_is_one_document_byte_for_byte(make, name, pack):
     file = make(name, pack(BYTES))
     (chunk,) = text.read(file, Reading(columns=("title",)))
     assert text.chunks(file, Reading()) == 1
-    assert chunk.text.to_pylist() == [BYTES]
+    assert chunk.texts == [BYTES]
     assert (chunk.index, chunk.rows, chunk.row.tolist(), chunk.rejects) == (0, 1, [0], ())
     assert chunk.columns.to_pylist() == [{"title": None}]
 
@@ -32,14 +32,14 @@ def test_only_the_first_of_several_readers_gets_the_file(make):
 
 def test_an_empty_file_holds_no_document_and_is_no_error(make):
     (chunk,) = text.read(make("a.txt", b""), Reading())
-    assert (chunk.rows, len(chunk.text), chunk.rejects) == (0, 0, ())
+    assert (chunk.rows, len(chunk.texts), chunk.rejects) == (0, 0, ())
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfea\0", b"caf\xe9", b"\xed\xa0\x80"])
 def test_a_file_that_is_not_utf8_is_a_reject(make, data):
     (chunk,) = text.read(make("a.txt", data), Reading(skip_bad=True))
     assert [(reject.row, reject.reason) for reject in chunk.rejects] == [(0, "not UTF-8")]
-    assert (chunk.rows, len(chunk.text)) == (1, 0)
+    assert (chunk.rows, len(chunk.texts)) == (1, 0)
     with pytest.raises(InputError, match=r"^a\.txt: not UTF-8 text: .*on_bad_row: skip"):
         list(text.read(make("a.txt", data), Reading()))
 

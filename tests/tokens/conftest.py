@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from mixture.recipe.sources import TokenizerSpec
@@ -40,8 +39,8 @@ def prose(size: int, seed: int = 0) -> str:
     return "".join(out)
 
 
-def array(*texts: str) -> pa.LargeBinaryArray:
-    return pa.array([text.encode() for text in texts], type=pa.large_binary())
+def array(*texts: str) -> list[bytes]:
+    return [text.encode() for text in texts]
 
 
 def rank_file(path: Path, *, lines: int | None = None) -> Path:

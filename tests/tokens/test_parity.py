@@ -1,5 +1,7 @@
 """The engine is believed only as far as it is proved."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -125,8 +127,6 @@ def test_the_sample_depends_on_each_document_alone():
     assert len(whole) >= 3
     backwards = parity.sample(array(*texts[::-1]), hi[::-1].copy(), lo[::-1].copy())
     assert sorted(backwards) == sorted(whole)
-    sliced = array("before", *texts, "after").slice(1, len(texts))
-    assert parity.sample(sliced, hi, lo) == whole
 
 
 def test_slices_are_short_stretches_of_their_documents():
@@ -152,8 +152,7 @@ def test_about_one_slice_for_each_mebibyte():
 def test_characters_new_to_unicode_go_to_the_reference(opened):
     fast, slow = opened("cl100k"), opened("cl100k", engine="reference")
     texts = ["plain", "x\U000323b0's \U000323b0", "", "naïve 漢字 🙂", "1\U00011de011", "end"]
-    assert unsettled(array(*texts)).tolist() == [1, 4]
-    assert unsettled(array("\U000323b0", *texts).slice(1, 4)).tolist() == [1]
+    assert unsettled(array(*texts)) == [1, 4]
     assert fast.fast.engine.encode_text(texts[1]).tolist() != slow.encode_text(texts[1]).tolist()
     for one, other in zip(fast.encode(array(*texts)), slow.encode(array(*texts)), strict=True):
         assert np.array_equal(one, other)
@@ -163,10 +162,10 @@ def test_characters_new_to_unicode_go_to_the_reference(opened):
 def test_routing_sees_every_border_in_utf8():
     codes = sorted({c + d for pair in UNSETTLED for c in pair for d in (-1, 0, 1)} | {0x20, 0x7FF, 0x800, 0x10FFFF})
     texts = [f"é{chr(code)}" for code in codes] + [chr(code) for code in codes]
-    assert unsettled(array(*texts)).tolist() == [row for row, text in enumerate(texts) if is_unsettled(text)]
+    assert unsettled(array(*texts)) == [row for row, text in enumerate(texts) if is_unsettled(text)]
     inside = [any(low <= code <= high for low, high in UNSETTLED) for code in codes]
     assert [is_unsettled(chr(code)) for code in codes] == inside
-    assert unsettled(array()).tolist() == []
+    assert unsettled(array()) == []
 
 
 @pytest.mark.slow
@@ -200,10 +199,17 @@ def test_a_cache_that_grows_too_large_is_thrown_away(opened, monkeypatch):
     assert blind.builds == 2
 
 
-def test_one_call_and_document_by_document_are_the_same(opened):
+def test_documents_together_and_alone_are_the_same(opened, monkeypatch):
     engine = opened("trained").fast
     texts = array(*[prose(200, seed) for seed in range(50)], "")
-    for one, other in zip(engine.encode(texts, batch=True), engine.encode(texts, batch=False), strict=True):
+    tokens, offsets = engine.encode(texts)
+    alone = [engine.encode([text])[0].tolist() for text in texts]
+    assert [tokens[a:b].tolist() for a, b in itertools.pairwise(offsets)] == alone
+    # Where a token has fewer bytes than most, the room for tokens grows.
+    monkeypatch.setattr("mixture.tokens.engine._BYTES_PER_TOKEN", 1 << 20)
+    crowded = engine.encode(array(*[prose(9_000, seed) for seed in range(3)]))
+    monkeypatch.undo()
+    for one, other in zip(crowded, engine.encode(array(*[prose(9_000, seed) for seed in range(3)])), strict=True):
         assert np.array_equal(one, other)
 
 
