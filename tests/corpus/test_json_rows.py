@@ -1,4 +1,4 @@
-r"""One chunk's rows: whole blocks and line by line say the same, however the bytes are cut, and it is what JSON means."""
+r"""One chunk's rows: by the block and line by line, however the bytes are cut, they are what JSON means."""
 
 import itertools
 import json
@@ -16,7 +16,7 @@ from mixture.corpus.documents import Reading
 class Exact(json_rows.Gatherer):
     """Judges each line alone."""
 
-    def _quickly(self, lines):
+    def _quickly(self, lines):  # noqa: ARG002
         return False
 
 
