@@ -31,14 +31,13 @@ from mixture.train.checkpoint import Stand, read_stand, whole
 from mixture.train.config import TrainConfig
 from mixture.train.config import load as load_config
 from mixture.train.model import described, read_config
-from mixture.train.rope import remake
 
 if TYPE_CHECKING:
     from mixture.monitor.codec import Codec
 
 _CHECKPOINT = re.compile(r"\.?step-\d{8,}(\.tmp)?")
-#: What `mixture.train.checkpoint` puts before a parameter's name: the checkpoint's part, and `Trainee.model`.
-_BEFORE = "model."
+#: What stands before a parameter's name in a checkpoint: the part that holds weights, and `Trainee.model`.
+_PART, _BEFORE = "model.", "model."
 _NO_RANKS = "torch.distributed is disabled, unavailable or uninitialized"
 
 
@@ -201,10 +200,15 @@ def _of_checkpoint(place: Path, stand: Stand, dtype: torch.dtype, attention: str
     try:
         reader = FileSystemReader(place)
         stored = reader.read_metadata().state_dict_metadata
-        wanted = {_BEFORE + name: tensor for name, tensor in own.items() if f"model.{_BEFORE}{name}" in stored}
-        lacking = sorted(own.keys() - {name.removeprefix(_BEFORE) for name in wanted} - _tied(model))
-        if lacking:
-            raise MonitorError(f"{place}: it lacks {some(lacking)}, so it is of another model than its run's config")
+        held = {name.removeprefix(_PART + _BEFORE) for name in stored if name.startswith(_PART)}
+        lacking, strange = sorted(own.keys() - held - _tied(model)), sorted(held - own.keys())
+        if lacking or strange:
+            what = f"lacks {some(lacking)}" if lacking else f"holds {some(strange)}"
+            raise MonitorError(
+                f"{place}: it {what}, so its model is another than config.yaml in its run's folder says; give that "
+                "folder as the training left it"
+            )
+        wanted = {_BEFORE + name: tensor for name, tensor in own.items() if name in held}
         with warnings.catch_warnings():
             # One process reads what any number of ranks wrote; that is meant.
             warnings.filterwarnings("ignore", message=_NO_RANKS)
@@ -212,7 +216,6 @@ def _of_checkpoint(place: Path, stand: Stand, dtype: torch.dtype, attention: str
     except (OSError, CheckpointException, RuntimeError, ValueError) as error:
         gone = "it was removed while it was read" if not place.is_dir() else _line(error)
         raise MonitorError(f"{place}: cannot be read ({gone}); name another checkpoint of the run") from error
-    remake(model)
     return model
 
 

@@ -33,7 +33,7 @@ DOCUMENTS = [document(*facts) for facts in ((10, "a", 1), (40, "a", 2), (90, "b"
 
 
 def pieces(**how: Any) -> list[Piece]:
-    return sample(DOCUMENTS, **({"window": 80, "lengths": LENGTHS} | how))
+    return sample(DOCUMENTS, **({"window": 60, "lengths": LENGTHS} | how))
 
 
 def test_a_sample_takes_the_first_of_each_cell_and_cuts_at_the_window() -> None:
@@ -41,7 +41,7 @@ def test_a_sample_takes_the_first_of_each_cell_and_cuts_at_the_window() -> None:
     assert [(p.document, p.domain, p.length, p.offset, len(p.tokens)) for p in found] == [
         (0, "a", 10, 0, 10),
         (1, "a", 40, 0, 40),
-        (2, "b", 90, 0, 80),
+        (2, "b", 90, 0, 60),
         (3, "b", 12, 0, 12),
     ]
     assert [p.document for p in pieces()] == [0, 1, 2, 3, 4]
@@ -50,7 +50,7 @@ def test_a_sample_takes_the_first_of_each_cell_and_cuts_at_the_window() -> None:
     assert [(p.offset, int(p.tokens[0]), len(p.tokens)) for p in opened][:3] == [
         (-1, 256, 11),
         (-1, 256, 41),
-        (-1, 256, 80),
+        (-1, 256, 60),
     ]
 
 

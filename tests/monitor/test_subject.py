@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -116,6 +117,27 @@ def test_a_checkpoint_away_from_its_run_is_refused(gym: Gym, tmp_path: Path) -> 
     (gym.root / "run" / "config.yaml").unlink()
     with pytest.raises(MonitorError, match=r"config.yaml is missing, which says of what model it is"):
         open_subject(place, tokenizer=BYTES)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"num_hidden_layers": 3}, r"it lacks model\.layers\.2\."),
+        ({"num_hidden_layers": 1}, r"it holds model\.layers\.1\."),
+        ({"hidden_size": 64}, "cannot be read"),
+    ],
+)
+def test_a_checkpoint_of_another_model_than_its_run_says_is_refused(
+    gym: Gym, change: dict[str, int], words: str
+) -> None:
+    assert gym.train(stop="2 steps").code == 0
+    (place,) = checkpoints_of(gym.root / "run")
+    told = gym.root / "run" / "config.yaml"
+    rules = yaml.safe_load(told.read_text())
+    rules["model"]["config"] |= change
+    told.write_text(yaml.safe_dump(rules))
+    with pytest.raises(MonitorError, match=words):
+        open_subject(place, tokenizer=BYTES, device="cpu")
 
 
 def test_a_name_is_the_runs(tmp_path: Path) -> None:
