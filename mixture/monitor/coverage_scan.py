@@ -13,7 +13,6 @@ import functools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ from mixture.patterns import locate
 from mixture.storage import Place, as_place, exists, is_remote, publish, read_record, size_of, write_json
 from mixture.tokens.inputs import COMPRESSED, EXPANSION, UNIT_BYTES, content_hashes
 from mixture.tokens.join_rows import TEXT
-from mixture.tokens.shares import pieces, read_reading, write_reading
+from mixture.tokens.shares import read_reading, write_reading
 from mixture.tokens.store import parquet_options
 from mixture.workspace import Workspace
 
@@ -143,7 +142,7 @@ def scan_share(
             for chunk in corpus.read(format, file, read_reading(reading), start, step):
                 table = _hits(chunk, find)
                 writer.write_table(table)
-                count["documents"] += len(chunk.text)
+                count["documents"] += len(chunk.texts)
                 count["hits"] += len(table)
     return count
 
@@ -157,13 +156,12 @@ def _finder(folder: str) -> Finder:
 
 
 def _hits(chunk: Chunk, find: Finder) -> pa.Table:
-    offsets, whole = pieces(chunk.text)
     found: list[int] = []
     ids: list[bytes] = []
-    for begin, end in pairwise(offsets.tolist()):
-        numbers = find.pairs(bytes(whole[begin:end]))
+    for text in chunk.texts:
+        numbers = find.pairs(text)
         if numbers:
-            ids += [document_ids([whole[begin:end]])] * len(numbers)
+            ids += [document_ids([text])] * len(numbers)
             found += numbers
     return pa.table([id_column(b"".join(ids)), schemas.column(np.array(found, np.int32))], schema=_HITS)
 
