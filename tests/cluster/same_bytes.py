@@ -53,7 +53,8 @@ def on_slurm(folder: Path, data: Path) -> Iterator[dict[str, Any]]:
         slurm.require()
     except pytest.skip.Exception as lacking:
         raise LackingError(str(lacking)) from None
-    with slurm.Slurm(folder / "slurm").up():
+    # Its sockets lie there, and their names may not be long.
+    with tempfile.TemporaryDirectory(prefix="s-", dir="/tmp") as short, slurm.Slurm(Path(short) / "c").up():
         resources = {"cpus": 1, "memory": "900M", "time": "10m", "tasks_per_job": 2}
         here = {"work": str(folder / "work"), "data": str(data)}
         yield here | {"engine": "slurm", "resources": resources, "slurm": {"partition": "main"}}
@@ -140,7 +141,7 @@ def build(way: str, recipe: Path, data: Path, folder: Path) -> list[str]:
         line += ["--lock", str(lock)]
         print(f"== {way}\n   mixture {' '.join(line[3:])}", flush=True)
         begun = time.monotonic()
-        done = subprocess.run(command(way, line), cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(command(way, line), cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
         if done.returncode:
             raise SystemExit(f"{way}: exit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
         print(f"   {time.monotonic() - begun:.0f} s", flush=True)
