@@ -1,13 +1,14 @@
 """Interference: does text before a needle, which has nothing to do with it, make it harder to find?
 
-    prompt     [a far away][ and more ][ text before ] needle [ text after ] question Answer:
-    prefix 0                                           needle [ text after ] question Answer:
-    prefix 8                           [ text before ] needle [ text after ] question Answer:
-    prefix 16              [ and more ][ text before ] needle [ text after ] question Answer:
+    prompt     "Read this." [ much more ][ text before ] needle [ text after ] question Answer:
+    prefix 0   "Read this."                              needle [ text after ] question Answer:
+    prefix 8   "Read this."              [ text before ] needle [ text after ] question Answer:
+    prefix 16  "Read this." [ much more ][ text before ] needle [ text after ] question Answer:
 
 What stands after the needle is the same token by token, and so is the way from the needle to the answer; only the text
-before grows, from the needle backwards. A model that retrieves by content is indifferent to it: its loss is flat. One
-that is disturbed by what lies before pays more with every doubling: `slope`, in nats.
+before grows, from the needle backwards. What all prompts open with stays. A model that retrieves by content is
+indifferent to it: its loss is flat. One that is disturbed by what lies before pays more at every doubling: `slope`, in
+nats.
 
 A probe with its needle at the very end gives the longest prefixes; they are cut from its prompt.
 """
@@ -114,6 +115,11 @@ def slopes(prefixes: Ints, losses: Floats) -> Floats | None:
 
 
 def _opening(subject: Subject, probes: Sequence[Probe]) -> int:
-    """Return how many tokens open every prompt, by the model's tokenizer."""
+    """Return how many tokens open every prompt: what all begin with, or of a single one what the tokenizer adds."""
+    stop = min(probe.sentence[0] for probe in probes)
+    heads = np.stack([probe.prompt[:stop] for probe in probes])
+    same = (heads == heads[0]).all(axis=0)
+    if not same.all():
+        return int(same.argmin())
     own = np.array(subject.tokenizer.opening, np.int64)
-    return len(own) if all(np.array_equal(probe.prompt[: len(own)], own) for probe in probes) else 0
+    return len(own) if np.array_equal(heads[0, : len(own)], own) else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -82,23 +83,38 @@ def test_a_model_that_sees_only_its_window_is_indifferent_to_what_lies_before_it
     assert cell(found, "slope").value == pytest.approx(0, abs=1e-5)
 
 
-def test_what_opens_a_prompt_of_this_model_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
-    subject = tiny()
-    one = probe(0)
-    opened = replace(one, prompt=np.concatenate([[257], one.prompt[1:]]))
-    opens = replace(subject, tokenizer=replace(subject.tokenizer, opening=(257,)))
-    seen: list[Any] = []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """Collect the prompts that are scored; all answers cost 1."""
+    seen: list[list[int]] = []
 
     def spy(_: Any, prompts: Any, answers: Any, **__: Any) -> Any:
-        seen.extend(prompts)
+        seen.extend(prompt.tolist() for prompt in prompts)
         return [np.ones(len(answer)) for answer in answers]
 
     monkeypatch.setattr("mixture.monitor.interference.answer_losses", spy)
-    interference(opens, [opened], [0, 64])
-    assert [int(prompt[0]) for prompt in seen] == [257, 257]
-    assert [len(prompt) for prompt in seen] == [31, 95]
+    return seen
+
+
+def opened(one: Probe, *tokens: int) -> Probe:
+    return replace(one, prompt=np.concatenate([tokens, one.prompt[len(tokens) :]]))
+
+
+def test_what_all_prompts_begin_with_stays(asked: list[list[int]]) -> None:
+    probes = [opened(probe(sample), 65, 66, 67) for sample in range(2)]
+    interference(tiny(), probes, [0, 64])
+    assert [prompt[:3] for prompt in asked] == [[65, 66, 67]] * 4
+    assert [len(prompt) for prompt in asked] == [33, 33, 97, 97]
+    assert asked[2][3:] == probes[0].prompt[300 - 64 :].tolist()
+
+
+def test_of_a_single_prompt_what_its_tokenizer_adds_stays(asked: list[list[int]]) -> None:
+    subject = tiny()
+    opens = replace(subject, tokenizer=replace(subject.tokenizer, opening=(257,)))
+    interference(opens, [opened(probe(0), 257)], [0, 64])
+    interference(subject, [opened(probe(0), 257)], [0, 64])
+    assert [len(prompt) for prompt in asked] == [31, 95, 30, 94]
+    assert [prompt[0] == 257 for prompt in asked] == [True, True, False, False]
 
 
 def test_what_cannot_be_compared_is_refused_in_a_sentence() -> None:
