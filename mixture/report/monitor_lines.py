@@ -33,6 +33,7 @@ from mixture.report.tables import short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _WIDTH, _HEIGHT = 4.4, 3.1
 #: How far apart the ends of an axis are that is worth a logarithm.
@@ -46,8 +47,10 @@ _PLACES = {
 }
 _BY = {"context": "context length", "position": "position", "length": "document length", "prefix": "text before it"}
 _SECTIONS = {"context": "length", "prefix": "length", "position": "position", "length": "position"}
-#: More lines than that have fainter bands.
+#: More lines than that have fainter bands, and a legend outside.
 _FEW = 3
+#: Characters of a name up to which three stand side by side.
+_SHORT = 16
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _UNITS = {"K": 1 << 10, "M": 1 << 20}
 
@@ -105,7 +108,7 @@ def _curve(
                     panel.plot(line.x, line.y, "--", color=COLOURS[number], linewidth=1.1, marker="")
         panel.xaxis.set_major_formatter(lambda value, _: short(value) if value >= 0 else "")
         panel.set_xlabel("tokens trained on" if axis == "tokens" else "training steps")
-        _finish(panel, told.label, metric, several=len(kept) > 1)
+        _finish(figure, told.label, metric)
         image = png(figure)
     left = f" {len(points) - len(kept)} more lines are in the table only." if len(points) > len(kept) else ""
     every = [m for those in kept.values() for _, m in those]
@@ -223,7 +226,7 @@ def _profile(
         if ends:
             room = 0.04 * (max(ends) - min(ends)) or 0.1
             panel.set_ylim(min(ends) - room, max(ends) + room)
-        _finish(panel, told.label, series.metric, several=len(drawn) > 1)
+        _finish(figure, told.label, series.metric)
         image = png(figure)
     by_place = ", ".join(
         f"{names[at]} {words.shown(m.value)}"
@@ -268,16 +271,24 @@ def _line(
     panel.fill_between(x, [m.low for _, m in points], [m.high for _, m in points], color=shade, alpha=band, linewidth=0)
 
 
-def _finish(panel: Axes, label: str, metric: str, *, several: bool) -> None:
+def _finish(figure: Figure, label: str, metric: str) -> None:
+    """Name and scale the axis of values, and tell lines apart by a legend, under the panel where they are many."""
+    (panel,) = figure.axes
     told = words.metric(metric)
     panel.set_ylabel("\n".join(textwrap.wrap(label, 36)))
-    top = panel.get_ylim()[1]
+    top, drawn = panel.get_ylim()[1], panel.dataLim
     if told.bounds == (0.0, 1.0):
         # Shares are drawn from 0 on, and up to 1 where that leaves them legible.
         top = 1.0 if top > 0.4 else max(top, 1e-3)
         panel.set_ylim(-0.03 * top, 1.03 * top)
-    elif told.log and panel.get_ylim()[0] > 0 and panel.get_ylim()[1] > _DECADES * panel.get_ylim()[0]:
+    elif told.log and drawn.y0 > 0 and drawn.y1 > _DECADES * drawn.y0:
         panel.set_yscale("log")
+        panel.autoscale(axis="y")
         plain_decades(panel.yaxis)
-    if several:
+    handles, names = panel.get_legend_handles_labels()
+    if len(names) > _FEW:
+        columns = 3 if max(map(len, names)) < _SHORT else 2
+        figure.set_figheight(_HEIGHT + 0.2 * -(-len(names) // columns))
+        figure.legend(handles, names, loc="outside lower center", ncols=columns)
+    elif len(names) > 1:
         panel.legend(loc="best")

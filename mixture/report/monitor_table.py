@@ -13,7 +13,7 @@ from mixture.report import monitor_words as words
 from mixture.report.monitor_words import Checkpoint, Series
 from mixture.report.tables import visible
 
-#: Checkpoints side by side: a value with its interval is some 20 characters.
+#: Checkpoints side by side: an interval is some 14 characters, a terminal 80 or more.
 _COLUMNS = 4
 
 
@@ -30,7 +30,7 @@ def monitor_table(measures: Sequence[Measure], *, columns: int = _COLUMNS) -> li
         return [Text("no metric over the whole grid was measured", "dim")]
     models = dict.fromkeys(one.model for one in every)
     tables = [_table(model, [one for one in every if one.model == model], columns, found) for model in models]
-    legend = "value [95 % interval]; ↑ more is better, ↓ less is better; n: samples behind a value"
+    legend = "a value over its 95 % interval; ↑ more is better, ↓ less is better; n: samples behind a value"
     return [*tables, Text(legend, "dim")]
 
 
@@ -65,4 +65,4 @@ def _cells(mine: Sequence[Measure | None]) -> Iterator[Text]:
             yield Text("·", "dim")
         else:
             interval = words.interval(measure)
-            yield Text.assemble(words.shown(measure.value), (f" {interval}" if interval else "", "dim"))
+            yield Text.assemble(words.shown(measure.value), (f"\n{interval}" if interval else "", "dim"))

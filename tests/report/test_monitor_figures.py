@@ -133,7 +133,14 @@ def test_domains_and_models_share_a_picture_and_differ_by_colour_and_mark(figure
     ]
     (picture,) = pictures(found)
     (axes,) = figures[0].axes
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a, books", "b, books", "a, code", "b, code"]
+    # Four lines leave no room for a legend among them.
+    assert axes.get_legend() is None
+    assert [text.get_text() for text in figures[0].legends[0].get_texts()] == [
+        "a, books",
+        "b, books",
+        "a, code",
+        "b, code",
+    ]
     assert len({line.get_color() for line in axes.lines}) == len({line.get_marker() for line in axes.lines}) == 4
     assert picture.title == "holdout: loss (nats a token)"
 
@@ -150,6 +157,21 @@ def test_steps_stand_in_where_tokens_are_not_known(figures: list[Any]) -> None:
     (axes,) = figures[0].axes
     assert axes.get_xlabel() == "training steps"
     assert list(axes.lines[0].get_xdata()) == [10, 20]
+
+
+@pytest.mark.parametrize(("last", "scale"), [(2.0, "linear"), (300.0, "log")])
+def test_a_perplexity_that_spans_decades_has_a_logarithmic_axis_with_plain_numbers(
+    figures: list[Any], last: float, scale: str
+) -> None:
+    where: dict[str, Any] = {"level": "probability", "task": "niah_ppl", "metric": "perplexity"}
+    pictures([measure(at, value, **where) for at, value in ((0, 1.5), (10**6, last))])
+    (axes,) = figures[0].axes
+    assert axes.get_yscale() == scale
+    low, high = axes.get_ylim()
+    assert low < 1.5 < last < high
+    shown = [label.get_text() for label in axes.get_yticklabels()]
+    assert not any("$" in text for text in shown)
+    assert scale == "linear" or {"2", "10", "100"} <= set(shown)
 
 
 def test_loss_by_position_is_in_the_order_of_positions_and_on_one_scale(figures: list[Any]) -> None:

@@ -31,11 +31,19 @@ def test_a_line_a_metric_a_column_a_checkpoint() -> None:
     assert "tiny" in lines[0]
     head = next(line for line in lines if "metric" in line)
     assert [cell.strip() for cell in head.strip("┃").split("┃")] == ["metric", "0 tokens", "1M tokens", "n"]
-    (score,) = [line for line in lines if "niah: score" in line]
-    assert score.index("0.375 [0.300, 0.450]") < score.index("0.875 [0.800, 0.950]") < score.rindex("40")
+    at = next(n for n, line in enumerate(lines) if "niah: score" in line)
+    assert lines[at].index("0.375") < lines[at].index("0.875") < lines[at].rindex("40")
+    assert lines[at + 1].index("[0.300, 0.450]") < lines[at + 1].index("[0.800, 0.950]")
     (heads,) = [line for line in lines if "retrieval heads" in line]
     assert heads.index("·") < heads.index("12")
     assert "0.100" not in "\n".join(lines)
+
+
+def test_four_checkpoints_fit_a_terminal_of_80_columns() -> None:
+    found = [measured(at, "behaviour", "niah", "score", 0.5, spread=0.1) for at in range(4)]
+    text = printed(*monitor_table(found), width=80)
+    assert text.count("[0.400, 0.600]") == 4
+    assert "…" not in text
 
 
 def test_of_many_checkpoints_the_ends_are_shown() -> None:
