@@ -1,32 +1,37 @@
-"""Text to run on, and a vocabulary where none is given.
+"""Text to run on, by the length of its documents.
 
-    given       the files as they are                 books-00.jsonl.zst …
-    plain       the same rows as plain JSON lines     what the floor reads fastest
-    short       the same text in short documents      median 300 tokens: a row for every kilobyte
-    stdlib      where nothing is given: the source code of this interpreter's own standard library
+    books=PATH …   given, each under its name         long documents, or those of the length that they have
+    code           the source code of this interpreter's own standard library
+    short          the first corpus's text in short documents: median 300 tokens, a row for every kilobyte
 
+Each is laid out as plain JSON lines, which the floor reads fastest; what came compressed is measured as it came, too. A
+corpus smaller than asked for is written again and again, each time marked, so that a run takes more than a moment.
 What is made is written to the run's temporary folder.
 """
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import gzip
 import io
 import itertools
 import random
+import re
+import shutil
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import orjson
 
 #: Suffix → the recipe's word for the format.
 SUFFIXES = {".jsonl": "jsonl", ".jsonl.gz": "jsonl", ".jsonl.zst": "jsonl", ".parquet": "parquet"}
-KINDS = {".tiktoken": "tiktoken", ".model": "sentencepiece", ".json": "huggingface"}
 SHORT_CHARACTERS = 1_200
-_SAMPLE_CHARACTERS = 4_000_000
+#: A file's name without its number: `books-00.jsonl.zst` is one of `books`.
+_NUMBER = re.compile(r"[-_.]?\d+$")
 
 
 @dataclass(frozen=True)
@@ -49,21 +54,28 @@ class Corpus:
         return all(file.suffix == ".jsonl" for file in self.files)
 
 
-def given(places: Sequence[Path]) -> Corpus:
-    """Return the readable files among the places and in the folders among them.
+def given(places: Sequence[str]) -> list[Corpus]:
+    """Return the corpora of `NAME=PATH` or `PATH`: a file, a folder, or a pattern; equal names are one corpus.
+
+    Without a name, files are named after themselves, their number left away.
 
     Raises:
-        SystemExit: there are none.
+        SystemExit: a place holds no readable file.
     """
-    found = [
-        file
-        for place in places
-        for file in (sorted(place.iterdir()) if place.is_dir() else [place])
-        if suffix(file) in SUFFIXES
-    ]
-    if not found:
-        raise SystemExit(f"bench: no {', '.join(SUFFIXES)} in {', '.join(map(str, places))}")
-    return Corpus("given", tuple(file.resolve() for file in found), _text_bytes(found))
+    named: dict[str, list[Path]] = {}
+    for place in places:
+        name, _, path = place.rpartition("=")
+        found = [file for file in _files(path) if suffix(file) in SUFFIXES]
+        if not found:
+            raise SystemExit(f"bench: no {', '.join(SUFFIXES)} in {path}; give --corpus [NAME=]PATH")
+        for file in found:
+            named.setdefault(name or _NUMBER.sub("", file.name.removesuffix(suffix(file))), []).append(file.resolve())
+    return [Corpus(name, tuple(files), _text_bytes(files)) for name, files in named.items()]
+
+
+def _files(path: str) -> list[Path]:
+    place = Path(path)
+    return sorted(place.iterdir()) if place.is_dir() else sorted(map(Path, glob.glob(path)))  # noqa: PTH207 - Path globs no absolute ones
 
 
 def suffix(file: Path) -> str:
@@ -72,20 +84,25 @@ def suffix(file: Path) -> str:
     return inner + file.suffix
 
 
-def stdlib(folder: Path, megabytes: float) -> Corpus:
-    """Write the standard library's code as JSON lines, again and again (each time marked) until there is enough."""
+def code(folder: Path, megabytes: float) -> Corpus:
+    """Write the standard library's code as JSON lines, again and again until there is enough."""
     place = Path(sysconfig.get_path("stdlib"))
     sources = [file for file in sorted(place.rglob("*.py")) if "site-packages" not in file.parts]
-    texts = (
-        f"# copy {turn}\n{text}"
-        for turn in itertools.count()
-        for file in sources
-        if (text := file.read_text(encoding="utf-8", errors="ignore"))
-    )
-    return _write("stdlib", folder, _up_to(texts, megabytes * 1e6))
+    return write("code", folder, up_to(again(lambda: map(_read, sources)), megabytes * 1e6))
 
 
-def _up_to(texts: Iterator[str], size: float) -> Iterator[str]:
+def _read(source: Path) -> str:
+    return source.read_text(encoding="utf-8", errors="ignore")
+
+
+def again(once: Callable[[], Iterator[str]]) -> Iterator[str]:
+    """Yield texts without end; from the second time on each opens with a mark, so that no two are equal."""
+    for turn in itertools.count():
+        yield from (f"# copy {turn}\n{text}" if turn else text for text in once() if text)
+
+
+def up_to(texts: Iterator[str], size: float) -> Iterator[str]:
+    """Yield texts until there are so many characters."""
     for text in texts:
         yield text
         size -= len(text)
@@ -93,8 +110,13 @@ def _up_to(texts: Iterator[str], size: float) -> Iterator[str]:
             return
 
 
-def plain(corpus: Corpus, folder: Path) -> Corpus:
-    """Write each file of a corpus as plain JSON lines: decompressed where it is JSON lines, else its texts."""
+def plain(corpus: Corpus, folder: Path, megabytes: float = 0) -> Corpus:
+    """Write a corpus as plain JSON lines, again and again where it is smaller than so many megabytes.
+
+    Files that are JSON lines already keep their rows as they are.
+    """
+    if corpus.text_bytes < megabytes * 1e6:
+        return write(corpus.name, folder, up_to(again(lambda: texts(corpus.files)), megabytes * 1e6))
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for number, file in enumerate(corpus.files):
@@ -104,14 +126,19 @@ def plain(corpus: Corpus, folder: Path) -> Corpus:
                 out.writelines(orjson.dumps({"text": text}) + b"\n" for text in texts([file]))
             else:
                 with _open(file) as lines:
-                    out.writelines(lines)
+                    shutil.copyfileobj(lines, out, 1 << 20)
         files.append(target)
-    return Corpus("plain", tuple(files), corpus.text_bytes)
+    return Corpus(corpus.name, tuple(files), corpus.text_bytes)
+
+
+def part(corpus: Corpus, folder: Path, megabytes: float) -> Corpus:
+    """Write the first megabytes of a corpus as JSON lines with ids, which some peers ask for, into four files."""
+    return write(corpus.name, folder, up_to(texts(corpus.files), megabytes * 1e6), ids=True)
 
 
 def short(corpus: Corpus, folder: Path) -> Corpus:
     """Cut a corpus's texts at spaces into documents of log-normal size, median about 300 tokens."""
-    return _write("short", folder, _pieces(texts(corpus.files)))
+    return write("short", folder, _pieces(texts(corpus.files)))
 
 
 def _pieces(whole: Iterator[str]) -> Iterator[str]:
@@ -125,17 +152,17 @@ def _pieces(whole: Iterator[str]) -> Iterator[str]:
             start = stop
 
 
-def _write(name: str, folder: Path, documents: Iterator[str], files: int = 4) -> Corpus:
+def write(name: str, folder: Path, documents: Iterator[str], files: int = 4, *, ids: bool = False) -> Corpus:
     """Write documents round robin into some files."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}-{number:02d}.jsonl" for number in range(files)]
-    handles = [path.open("wb") for path in paths]
     size = 0
-    for text, out in zip(documents, itertools.cycle(handles), strict=False):
-        out.write(orjson.dumps({"text": text}) + b"\n")
-        size += len(text.encode())
-    for out in handles:
-        out.close()
+    with contextlib.ExitStack() as stack:
+        handles = [stack.enter_context(path.open("wb")) for path in paths]
+        for number, (text, out) in enumerate(zip(documents, itertools.cycle(handles), strict=False)):
+            row = {"id": str(number), "text": text} if ids else {"text": text}
+            out.write(orjson.dumps(row) + b"\n")
+            size += len(text.encode())
     return Corpus(name, tuple(paths), size)
 
 
@@ -165,45 +192,3 @@ def _open(file: Path) -> BinaryIO | gzip.GzipFile | io.BufferedReader:
 
         return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file.open("rb"), read_across_frames=True))
     return file.open("rb")
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """A vocabulary file and the recipe's word for its kind."""
-
-    path: Path
-    kind: str
-
-    @property
-    def spec(self) -> dict[str, Any]:
-        """The recipe's `tokenizer`."""
-        return {"kind": self.kind, "path": f"vocabulary/{self.path.name}"}
-
-
-def vocabulary(path: Path | None, corpus: Corpus, folder: Path, size: int) -> Vocabulary:
-    """Return the given vocabulary, or a byte-level BPE of `size` tokens made from the corpus's first megabytes.
-
-    Raises:
-        SystemExit: the file's suffix says nothing.
-    """
-    if path is None:
-        path = folder / "tokenizer.json"
-        _make_bpe(path, size, _up_to(texts(corpus.files), _SAMPLE_CHARACTERS))
-    if path.suffix not in KINDS:
-        raise SystemExit(f"bench: {path}: a vocabulary ends in {', '.join(KINDS)}")
-    return Vocabulary(path.resolve(), KINDS[path.suffix])
-
-
-def _make_bpe(path: Path, size: int, sample: Iterator[str]) -> None:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=size, initial_alphabet=alphabet, special_tokens=["<|endoftext|>"], show_progress=False
-    )
-    tokenizer.train_from_iterator(sample, trainer)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(path))

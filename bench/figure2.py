@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import slimpajama
+from bench.fu_corpus import NAMES
 from bench.plan import planner
 from bench.slimpajama import DOMAINS, FIGURE_2, FIGURE_COLUMNS, FIGURE_EDGES, NATURAL, SEQUENCE
 from mixture import schemas
@@ -35,16 +36,6 @@ from mixture.recipe.rules import Mix
 from mixture.recipe.sources import Sequence
 from mixture.scaffold.preset import from_preset
 
-#: The paper's domains, and those of the index.
-NAMES = {
-    "CommonCrawl": "cc",
-    "C4": "c4",
-    "GitHub": "github",
-    "ArXiv": "arxiv",
-    "Books": "books",
-    "Wikipedia": "wikipedia",
-    "StackExchange": "stackexchange",
-}
 BIG = 150_000_000_000
 _LONG = 8192
 

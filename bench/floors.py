@@ -1,7 +1,8 @@
-"""What moving a shard's bytes costs at least. Imports nothing of the project."""
+"""What moving bytes costs at least, and what a machine's cores and disk can do. Imports nothing of the project."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import time
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 _COPY_BYTES = 32 << 20
+_TURNS = 100_000
 
 
 def memcpy(source: str, threads: int) -> dict[str, Any]:
@@ -56,3 +58,42 @@ def sync(folder: Path) -> None:
 
 def _shards(folder: str) -> list[Path]:
     return sorted(Path(folder).rglob("*.arrow"))
+
+
+def spin(processes: int) -> dict[str, Any]:
+    """Contestant: arithmetic that fits a core's own cache, in so many processes: what the processor alone allows."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(processes) as pool:
+        pool.map(_spin, [1] * processes, 1)
+        start = time.perf_counter()
+        pool.map(_spin, [_TURNS] * processes, 1)
+        return {"seconds": time.perf_counter() - start, "bytes": processes * _TURNS}
+
+
+def _spin(turns: int) -> float:
+    block = np.arange(2048, dtype=np.float64)
+    for _ in range(turns):
+        block = np.sqrt(block * block + 1.0)
+    return float(block[0])
+
+
+def disk(folder: str, size: int, threads: int = 1) -> dict[str, Any]:
+    """Contestant: write so many bytes to new files and wait until the disk has them."""
+    place = Path(folder)
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    block = np.random.default_rng(0).bytes(_COPY_BYTES)
+    blocks = size // _COPY_BYTES // threads + 1
+
+    def write(number: int) -> None:
+        with (place / str(number)).open("wb", buffering=0) as file:
+            for _ in range(blocks):
+                file.write(block)
+            os.fsync(file.fileno())
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(write, range(threads)))
+    seconds = time.perf_counter() - start
+    shutil.rmtree(place)
+    return {"seconds": seconds, "bytes": blocks * threads * _COPY_BYTES}

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.corpora import SUFFIXES, Corpus, Vocabulary, suffix
+from bench.corpora import SUFFIXES, Corpus, suffix
+from bench.vocabularies import Vocabulary
 from mixture.engine import Silence, Task
 from mixture.engine.local import Local
 from mixture.flow import Job, open_job
@@ -31,11 +32,11 @@ def write_recipe(place: Path, corpus: Corpus, vocabulary: Vocabulary, **more: An
         more: keys of the recipe that differ from a small plan.
     """
     data = place / "data"
-    _link(vocabulary.path, data / "vocabulary" / vocabulary.path.name)
+    link(vocabulary.path, data / "vocabulary" / vocabulary.path.name)
     sources: dict[str, list[str]] = {}
     for number, file in enumerate(corpus.files):
         name = f"corpus/{number:03d}{suffix(file)}"
-        _link(file, data / name)
+        link(file, data / name)
         sources.setdefault(SUFFIXES[suffix(file)], []).append(name)
     recipe = {
         "name": "bench",
@@ -54,7 +55,8 @@ def write_recipe(place: Path, corpus: Corpus, vocabulary: Vocabulary, **more: An
     return path
 
 
-def _link(target: Path, link: Path) -> None:
+def link(target: Path, link: Path) -> None:
+    """Link to a file, instead of what was there."""
     link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
     link.symlink_to(target)

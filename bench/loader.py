@@ -19,62 +19,46 @@ out.
 from __future__ import annotations
 
 import importlib.util
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
+from bench import loader_shards as shards
 from bench import measure
+from bench.loader_sides import MICRO
 from bench.measure import Contestant, Failed, Rounds
-from bench.packings import window
-from bench.slimpajama import DOMAINS
-from mixture import schemas
-from mixture.hashing import id_array
-from mixture.lockfile import Lock
-from mixture.pack.concat import concat
-from mixture.shards.record import hash_rows, record_path, rows_path, shard_name
-from mixture.storage import file_digest, write_json
+from bench.setting import Row, Setting
 
-if TYPE_CHECKING:
-    from mixture.loader.stream import Stream
-
-LENGTH = 32 << 10
-#: Rows that are asked for at once.
-MICRO = 4
-#: Tokens in a record batch, as `pack` writes them.
-_BATCH_TOKENS = 8 << 20
-_SEED = 1
 _SHARDS = 4
 #: Tokens are uint32 then, as with most vocabularies of today.
 _VOCABULARY = 128_000
-#: How often each contestant reads all sequences: opening files is a small part of it then.
-_PASSES = 6
 #: The first batch: shards, sequences in each, and sequences of a large one.
 _MANY, _FEW, _STEP = 1000, 8, 512
+
+
+def rows(setting: Setting) -> list[Row]:
+    """Measure as many sequences as asked for."""
+    return bench(setting.options.sequences, setting.rounds)
 
 
 def bench(sequences: int, rounds: Rounds) -> list[dict[str, Any]]:
     """Measure throughput on so many sequences, and the first batch of many shards; return a row for each."""
     work, many = rounds.temp / "loader", rounds.temp / "loader-many"
-    make(work, -(-sequences // _SHARDS), _SHARDS, _VOCABULARY)
-    make(many, _FEW, _MANY, _VOCABULARY)
+    shards.make(work, -(-sequences // _SHARDS), _SHARDS, _VOCABULARY)
+    shards.make(many, _FEW, _MANY, _VOCABULARY)
     return [*_throughput(work, rounds), *_first(many, rounds)]
 
 
 def _throughput(work: Path, rounds: Rounds) -> list[dict[str, Any]]:
     job = {"work": str(work)}
     ours = [
-        Contestant("batches", "bench.loader:batches", job),
-        Contestant("rows", "bench.loader:rows", job),
-        Contestant("tokens", "bench.loader:tokens", job),
+        Contestant("batches", "bench.loader_sides:batches", job),
+        Contestant("rows", "bench.loader_sides:rows", job),
+        Contestant("tokens", "bench.loader_sides:tokens", job),
     ]
     others = [
-        ("numpy", Contestant("floor: mapped, widened", "bench.loader:floor", job)),
-        ("datasets", Contestant("datasets, numpy", "bench.loader:huggingface", job)),
-        ("streaming", Contestant("MosaicML streaming", "bench.loader:mds", job)),
+        ("numpy", Contestant("floor: mapped, widened", "bench.loader_sides:floor", job)),
+        ("datasets", Contestant("datasets, numpy", "bench.loader_sides:huggingface", job)),
+        ("streaming", Contestant("MosaicML streaming", "bench.loader_sides:mds", job)),
     ]
     able, missing = _able(others, rounds)
     reports = measure.alternate([*ours, *able], rounds)
@@ -93,10 +77,10 @@ def _first(work: Path, rounds: Rounds) -> list[dict[str, Any]]:
     job = {"work": str(work)}
     rows = []
     for step in (MICRO, _STEP):
-        ours = Contestant("ours", "bench.loader:first", job | {"step": step})
+        ours = Contestant("ours", "bench.loader_sides:first", job | {"step": step})
         others = [
-            ("datasets", Contestant("datasets", "bench.loader:first_huggingface", job | {"step": step})),
-            ("streaming", Contestant("MosaicML streaming", "bench.loader:first_mds", job | {"step": step})),
+            ("datasets", Contestant("datasets", "bench.loader_sides:first_huggingface", job | {"step": step})),
+            ("streaming", Contestant("MosaicML streaming", "bench.loader_sides:first_mds", job | {"step": step})),
         ]
         able, missing = _able(others, rounds)
         reports = measure.alternate([ours, *able], rounds)
@@ -137,7 +121,7 @@ def _row(
     lead = others[0]
     return {
         "bench": name,
-        "corpus": f"{facts['sequences']:,} sequences of {LENGTH // 1024}K",
+        "corpus": f"{facts['sequences']:,} sequences of {shards.LENGTH // 1024}K",
         "megabytes": facts["megabytes"],
         "workers": 1,
         "unit": unit,
@@ -148,241 +132,3 @@ def _row(
         "more": others[1:],
         "skipped": "; ".join(missing),
     }
-
-
-def make(work: Path, sequences: int, shards: int, vocabulary: int) -> Lock:
-    """Write shards of so many sequences each, and their lock."""
-    folder = work / "shards"
-    folder.mkdir(parents=True, exist_ok=True)
-    draw = np.random.default_rng(_SEED)
-    facts = [_write(folder / shard_name(number, shards), sequences, vocabulary, draw) for number in range(shards)]
-    cells = [{"domain": name, "bucket": ""} for name in DOMAINS]
-    stream = {"sequence_length": LENGTH, "align": 1, "digest": "0" * 32}
-    phase = {"name": "", "stream": stream, "cells": cells, "context": {}, "top": {}, "packing": {}, "shards": facts}
-    recipe = {"fingerprint": "bench", "content": {"packing": "concat", "seed": 0}}
-    lock = Lock("bench", recipe, {}, [], {"fingerprint": "bench", "vocabulary": vocabulary}, {}, [phase])
-    lock.write(work / "bench.lock.json")
-    return lock
-
-
-def _write(path: Path, sequences: int, vocabulary: int, draw: np.random.Generator) -> dict[str, Any]:
-    token = schemas.token_type(vocabulary)
-    schema = schemas.shard(token, LENGTH, prefix=0, suffix=0)
-    lengths, domain = window(sequences * LENGTH, seed=int(draw.integers(1 << 30)))
-    pieces = concat(lengths, LENGTH).of_sequences(0, sequences)
-    ids = draw.integers(0, 1 << 62, (2, len(lengths)), np.uint64)
-    names = schemas.strings(DOMAINS)
-    hashes: list[str] = []
-    with pa.ipc.new_file(str(path), schema) as writer:
-        per_batch = _BATCH_TOKENS // LENGTH
-        for low in range(0, sequences, per_batch):
-            part = pieces.of_sequences(low, min(low + per_batch, sequences))
-            count = min(per_batch, sequences - low)
-            tokens = draw.integers(0, vocabulary, count * LENGTH, token.to_pandas_dtype())
-            spans = pa.StructArray.from_arrays(
-                [
-                    schemas.column(part.start, pa.int32()),
-                    schemas.column(part.start + part.size, pa.int32()),
-                    names.take(schemas.column(domain[part.row])),
-                    id_array(ids[0][part.row], ids[1][part.row]),
-                    schemas.column(part.offset),
-                    schemas.column(lengths[part.row]),
-                    schemas.column(np.zeros(len(part.row), np.int32)),
-                ],
-                fields=list(schemas.SPAN),
-            )
-            borders = np.searchsorted(part.sequence, np.arange(count + 1)).astype(np.int32)
-            batch = pa.record_batch(
-                [
-                    pa.FixedSizeListArray.from_arrays(schemas.column(tokens), type=schema.field("input_ids").type),
-                    pa.ListArray.from_arrays(schemas.column(borders), spans, type=schema.field("spans").type),
-                ],
-                schema=schema,
-            )
-            writer.write_batch(batch)
-            hashes += hash_rows(batch)
-    size, tokens_here = path.stat().st_size, sequences * LENGTH
-    facts = {"shard": path.name, "sequences": sequences, "tokens": tokens_here, "size": size, "hash": file_digest(path)}
-    write_json(record_path(path), facts | {"rows": write_json(rows_path(path), hashes)})
-    return facts
-
-
-def _export(work: Path) -> Path:
-    """Write the shards as MDS, once; return the folder."""
-    from mixture import lockfile
-    from mixture.engine import Silence
-    from mixture.engine.local import Local
-    from mixture.export.make import Request, export
-
-    lock = lockfile.read(work / "bench.lock.json")
-    if lock is None:
-        raise FileNotFoundError(work)
-    out = work / "mds"
-    if not (out / "export.json").exists():
-        export(Request(lock, [work / "shards"], [0], "mds", "row"), out, Local(1), Silence())
-    return out
-
-
-def _order(count: int) -> np.ndarray[Any, Any]:
-    return np.random.default_rng(_SEED).permutation(count)
-
-
-def _some(order: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
-    for first in range(0, len(order), MICRO):
-        yield order[first : first + MICRO]
-
-
-def _report(seconds: float, sequences: int, work: str, passes: int = 1) -> dict[str, Any]:
-    size = sum(path.stat().st_size for path in (Path(work) / "shards").glob("*.arrow"))
-    return {"seconds": seconds, "sequences": sequences, "tokens": passes * sequences * LENGTH, "megabytes": size / 1e6}
-
-
-def _passes(once: Callable[[], None], sequences: int, work: str) -> dict[str, Any]:
-    start = time.perf_counter()
-    for _ in range(_PASSES):
-        once()
-    return _report(time.perf_counter() - start, sequences, work, _PASSES)
-
-
-def _stream(work: str, *, check: bool = True) -> Stream:
-    from mixture.loader.stream import Stream
-    from mixture.pack.shuffle import Shuffle
-
-    place = Path(work)
-    shuffle = Shuffle(1 << 40, _SEED)
-    return Stream.open(place / "bench.lock.json", shards=place / "shards", shuffle=shuffle, check=check)
-
-
-def batches(work: str) -> dict[str, Any]:
-    """Contestant: whole batches."""
-    from mixture.loader.steps import Steps
-
-    stream = _stream(work)
-
-    def once() -> None:
-        for step in Steps(stream, batch=MICRO, micro=MICRO, ahead=0):
-            for arrays in step:
-                del arrays
-
-    return _passes(once, len(stream), work)
-
-
-def rows(work: str) -> dict[str, Any]:
-    """Contestant: tokens and spans, held to their hashes."""
-    stream = _stream(work)
-
-    def once() -> None:
-        for first in range(0, len(stream), MICRO):
-            stream.rows(stream.taken(first, min(first + MICRO, len(stream))))
-
-    return _passes(once, len(stream), work)
-
-
-def tokens(work: str) -> dict[str, Any]:
-    """Contestant: tokens alone."""
-    stream = _stream(work, check=False)
-
-    def once() -> None:
-        for first in range(0, len(stream), MICRO):
-            stream.tokens(stream.taken(first, min(first + MICRO, len(stream))))
-
-    return _passes(once, len(stream), work)
-
-
-def floor(work: str) -> dict[str, Any]:
-    """Contestant: rows of mapped files, widened."""
-    paths = sorted((Path(work) / "shards").glob("*.arrow"))
-    readers = [pa.ipc.open_file(pa.memory_map(str(path))) for path in paths]
-    pieces = [reader.get_batch(number) for reader in readers for number in range(reader.num_record_batches)]
-    shards = [np.from_dlpack(piece.column(0).flatten()).reshape(-1, LENGTH) for piece in pieces]
-    where = [(shard, row) for shard in shards for row in range(len(shard))]
-    order = _order(len(where))
-
-    def once() -> None:
-        for some in _some(order):
-            out = np.empty((len(some), LENGTH), np.int64)
-            for at, number in enumerate(some.tolist()):
-                shard, row = where[number]
-                out[at] = shard[row]
-
-    return _passes(once, len(where), work)
-
-
-def huggingface(work: str) -> dict[str, Any]:
-    """Contestant: `datasets` on the same files."""
-    dataset = _dataset(work).select_columns("input_ids").with_format("numpy")
-    order = _order(len(dataset))
-
-    def once() -> None:
-        for some in _some(order):
-            np.asarray(dataset[some.tolist()]["input_ids"]).astype(np.int64)
-
-    return _passes(once, len(dataset), work)
-
-
-def _dataset(work: str) -> Any:
-    import datasets
-
-    datasets.disable_progress_bars()
-    files = sorted(str(path) for path in (Path(work) / "shards").glob("*.arrow"))
-    cache = str(Path(work) / "cache")
-    return datasets.load_dataset("arrow", data_files=files, split="train", cache_dir=cache)
-
-
-def mds(work: str) -> dict[str, Any]:
-    """Contestant: MosaicML streaming on an export."""
-    from streaming import LocalDataset
-
-    dataset = LocalDataset(str(_export(Path(work))))
-    order = _order(len(dataset))
-
-    def once() -> None:
-        for some in _some(order):
-            np.stack([dataset[number]["tokens"] for number in some.tolist()]).astype(np.int64)
-
-    return _passes(once, len(dataset), work)
-
-
-def _timed(first: Callable[[], int], work: str) -> dict[str, Any]:
-    start = time.perf_counter()
-    sequences = first()
-    return _report(time.perf_counter() - start, sequences, work)
-
-
-def first(work: str, step: int) -> dict[str, Any]:
-    """Contestant: the first batch, imports and the lock's reading included."""
-
-    def run() -> int:
-        from mixture.loader.steps import Steps
-
-        stream = _stream(work)
-        with Steps(stream, batch=step, micro=step, ahead=0) as steps:
-            next(iter(next(iter(steps))))
-        return len(stream)
-
-    return _timed(run, work)
-
-
-def first_huggingface(work: str, step: int) -> dict[str, Any]:
-    """Contestant: the first batch of `datasets`; its cache is there from the round before."""
-
-    def run() -> int:
-        dataset = _dataset(work).select_columns("input_ids").with_format("numpy")
-        np.asarray(dataset[_order(len(dataset))[:step].tolist()]["input_ids"]).astype(np.int64)
-        return len(dataset)
-
-    return _timed(run, work)
-
-
-def first_mds(work: str, step: int) -> dict[str, Any]:
-    """Contestant: the first batch of MosaicML streaming."""
-    out = _export(Path(work))
-
-    def run() -> int:
-        from streaming import LocalDataset
-
-        dataset = LocalDataset(str(out))
-        np.stack([dataset[number]["tokens"] for number in _order(len(dataset))[:step].tolist()]).astype(np.int64)
-        return len(dataset)
-
-    return _timed(run, work)

@@ -9,7 +9,18 @@ import platform
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ("mixture", "numpy", "pyarrow", "gigatoken", "tiktoken", "tokenizers", "sentencepiece", "xxhash", "duckdb")
+LIBRARIES = (
+    "mixture",
+    "numpy",
+    "pyarrow",
+    "gigatoken",
+    "tiktoken",
+    "tokenizers",
+    "sentencepiece",
+    "xxhash",
+    "duckdb",
+    "polars",
+)
 
 
 def facts() -> dict[str, Any]:

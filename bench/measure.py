@@ -27,13 +27,23 @@ class Contestant:
 
     Attributes:
         name: what to call it in the table.
-        function: `module:name`.
+        function: `module:name`; of another program, which takes the arguments as JSON, its file.
         arguments: JSON-able keyword arguments.
+        python: another environment's interpreter, to run that file.
     """
 
     name: str
     function: str
     arguments: Mapping[str, Any]
+    python: str = ""
+
+    @property
+    def command(self) -> list[str]:
+        """What to run."""
+        told = json.dumps(dict(self.arguments))
+        if self.python:
+            return [self.python, self.function, told]
+        return [sys.executable, "-m", "bench.measure", self.function, told]
 
 
 class Failed(Exception):  # noqa: N818 - a contestant that cannot run is said and skipped
@@ -73,10 +83,9 @@ def run(contestant: Contestant, temp: Path) -> dict[str, Any]:
         Failed: it did not end well.
     """
     environment = surroundings(temp)
-    command = [sys.executable, "-m", "bench.measure", contestant.function, json.dumps(dict(contestant.arguments))]
     root = Path(__file__).resolve().parent.parent
     start = time.perf_counter()
-    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run(contestant.command, env=environment, cwd=root, capture_output=True, text=True, check=False)
     wall = time.perf_counter() - start
     if done.returncode:
         raise Failed(f"{contestant.name}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from bench import floors, measure
-from bench.corpora import Corpus, Vocabulary
+from bench.corpora import Corpus
 from bench.job import warm_job, write_recipe
 from bench.measure import Contestant, Rounds
+from bench.setting import Row, Setting
+from bench.vocabularies import Vocabulary
 from mixture.workspace import Workspace
 
 #: Tokens in the stream, at most; documents are drawn up to four times to get there.
@@ -27,21 +29,30 @@ _SPARE_BYTES = 1 << 30
 _SHM = Path("/dev/shm")
 
 
+def rows(setting: Setting) -> list[Row]:
+    """Measure the longest and the shortest documents."""
+    found = []
+    for corpus in setting.ends:
+        with setting.doing(f"pack {corpus.name}"):
+            found += bench(corpus, setting.vocabularies[0], setting.counts, setting.rounds)
+    return found
+
+
 def bench(corpus: Corpus, vocabulary: Vocabulary, workers: tuple[int, ...], rounds: Rounds) -> list[dict[str, Any]]:
     """Measure one corpus with each number of workers, on disk and in memory; return a row for each."""
     place = rounds.temp / f"pack-{corpus.name}"
     place.mkdir()
-    recipe = _prepare(place, corpus, vocabulary, max(workers))
+    recipe = prepare(place, corpus, vocabulary, max(workers))
     rows = []
     for where in ("disk", "disk, synced", "memory"):
-        with _room(place, where) as folder:
+        with room(place, where) as folder:
             if folder is not None:
                 rows += [_measure(recipe, corpus, count, folder, where, rounds) for count in workers]
     return rows
 
 
 @contextmanager
-def _room(place: Path, where: str) -> Iterator[Path | None]:
+def room(place: Path, where: str) -> Iterator[Path | None]:
     """Lend a folder on the bench's disk or in memory; none where memory has not the room for shards and copies."""
     root = _SHM if where == "memory" else place
     if not root.is_dir() or shutil.disk_usage(root).free < 2 * (4 * MOST_TOKENS) + _SPARE_BYTES:
@@ -51,7 +62,7 @@ def _room(place: Path, where: str) -> Iterator[Path | None]:
             yield Path(folder)
 
 
-def _prepare(place: Path, corpus: Corpus, vocabulary: Vocabulary, workers: int) -> Path:
+def prepare(place: Path, corpus: Corpus, vocabulary: Vocabulary, workers: int) -> Path:
     """Bring the corpus into a store and an index; return a recipe that uses nearly all of it."""
     recipe = write_recipe(place, corpus, vocabulary)
     with warm_job(recipe, place / "work", workers) as job:

@@ -21,6 +21,7 @@ import numpy as np
 
 from bench import measure
 from bench.measure import Contestant, Failed, Rounds
+from bench.setting import Row, Setting
 from bench.slimpajama import DOMAINS, EDGES, draw
 from mixture.pack import Ints, Pieces
 from mixture.pack.best_fit import best_fit
@@ -30,6 +31,7 @@ from mixture.pack.facts import measure as facts_of
 from mixture.pack.intact import intact
 from mixture.pack.split_by_length import split_by_length
 from mixture.pack.vsl import vsl
+from mixture.recipe.quantities import tokens as tokens_of
 
 _K = 1024
 LENGTHS = (8 * _K, 32 * _K, 128 * _K)
@@ -49,6 +51,11 @@ PACKINGS: dict[str, Callable[[Ints, int], Pieces]] = {
     "vsl": vsl,
     "vsl, smallest 256": partial(vsl, smallest=256),
 }
+
+
+def rows(setting: Setting) -> list[Row]:
+    """Measure a window of as many tokens as asked for."""
+    return bench(tokens_of(setting.options.window), setting.rounds)
 
 
 def bench(tokens: int, rounds: Rounds) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ import duckdb
 
 from bench import measure
 from bench.measure import Contestant, Rounds
+from bench.setting import Row, Setting
 from bench.slimpajama import make_index
 from mixture.engine import Silence
 from mixture.engine.local import Local
@@ -24,6 +25,7 @@ from mixture.index.census import Census
 from mixture.plan.given import Given
 from mixture.plan.make import Planner
 from mixture.recipe import Recipe
+from mixture.recipe.quantities import tokens
 from mixture.recipe.sources import TokenizerSpec
 from mixture.storage import read_json
 from mixture.tokens.ingest import Store
@@ -55,6 +57,11 @@ def planner(of: Recipe, index: Index, work: Path, engine: Local) -> Planner:
     nothing: dict[str, Any] = {"units": (), "texts": (), "parts": (), "rejected": {}, "folder": Path("none")}
     store = cast("Store", SimpleNamespace(tokenizer=tokenizer, documents=index.documents, **nothing))
     return Planner(of, store, index, None, {}, Given(), Workspace(work, Path()), engine, Silence())
+
+
+def rows(setting: Setting) -> list[Row]:
+    """Measure an index of as many documents as asked for."""
+    return bench(tokens(setting.options.documents), setting.budget, setting.counts, setting.rounds)
 
 
 def bench(documents: int, budget: int | None, workers: tuple[int, ...], rounds: Rounds) -> list[dict[str, Any]]:

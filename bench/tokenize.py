@@ -12,13 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from bench import corpora, measure
-from bench.corpora import Corpus, Vocabulary
+from bench.corpora import Corpus
 from bench.job import warm_job, write_recipe
 from bench.machine import version
 from bench.measure import Contestant, Failed, Rounds
+from bench.setting import Row, Setting
+from bench.vocabularies import Vocabulary
 
 _SAMPLE_BYTES = 4 << 20
 FLOOR, REFERENCE = "gigatoken", "reference"
+
+
+def rows(setting: Setting) -> list[Row]:
+    """Measure every corpus with every vocabulary; files that came compressed with the first one."""
+    jobs = [(corpus, vocabulary) for vocabulary in setting.vocabularies for corpus in setting.plain]
+    jobs += [(corpus, setting.vocabularies[0]) for corpus in setting.given if not corpus.plain]
+    found = []
+    for corpus, vocabulary in jobs:
+        for workers in setting.counts:
+            with setting.doing(f"tokenize {corpus.name}, {vocabulary.name}, {workers} workers"):
+                found += bench(corpus, vocabulary, workers, setting.rounds)
+    return found
 
 
 def bench(corpus: Corpus, vocabulary: Vocabulary, workers: int, rounds: Rounds) -> list[dict[str, Any]]:
@@ -29,7 +43,7 @@ def bench(corpus: Corpus, vocabulary: Vocabulary, workers: int, rounds: Rounds) 
     ours = Contestant("ours", "bench.tokenize:ours", arguments)
     if version(FLOOR) is None:
         reports = measure.alternate([ours], rounds)
-        return [_row(corpus, workers, "", reports["ours"], [], "gigatoken is not installed")]
+        return [_row(corpus, vocabulary, workers, "", reports["ours"], [], "gigatoken is not installed")]
     arguments = {"files": [str(f) for f in corpus.files], "vocabulary": str(vocabulary.path), "workers": workers}
     floor = Contestant(FLOOR, "bench.tokenize:floor", arguments)
     try:
@@ -38,18 +52,19 @@ def bench(corpus: Corpus, vocabulary: Vocabulary, workers: int, rounds: Rounds) 
         if not str(error).startswith(FLOOR):
             raise
         reports = measure.alternate([ours], rounds)
-        return [_row(corpus, workers, "", reports["ours"], [], str(error))]
-    rows = [_row(corpus, workers, f"{FLOOR} {version(FLOOR)}", reports["ours"], reports[FLOOR])]
+        return [_row(corpus, vocabulary, workers, "", reports["ours"], [], str(error))]
+    rows = [_row(corpus, vocabulary, workers, f"{FLOOR} {version(FLOOR)}", reports["ours"], reports[FLOOR])]
     if workers == 1 and corpus.plain:
         arguments = {"recipe": str(recipe), "files": [str(f) for f in corpus.files]}
         contestant = Contestant(REFERENCE, "bench.tokenize:reference", arguments)
         peer = measure.alternate([contestant], rounds)[REFERENCE]
-        rows.append(_row(corpus, workers, peer[0]["library"], reports["ours"], peer))
+        rows.append(_row(corpus, vocabulary, workers, peer[0]["library"], reports["ours"], peer))
     return rows
 
 
 def _row(
     corpus: Corpus,
+    vocabulary: Vocabulary,
     workers: int,
     name: str,
     ours: list[dict[str, Any]],
@@ -61,7 +76,8 @@ def _row(
 
     row: dict[str, Any] = {
         "bench": "tokenize",
-        "corpus": corpus.name,
+        "corpus": corpus.name if corpus.plain else f"{corpus.name}, compressed",
+        "vocabulary": vocabulary.name,
         "megabytes": corpus.text_bytes / 1e6,
         "workers": workers,
         "unit": "MB/s of text",

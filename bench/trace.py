@@ -28,12 +28,14 @@ import pyarrow as pa
 
 from bench import measure, plan, slimpajama
 from bench.measure import Rounds
+from bench.setting import Row, Setting
 from mixture import lockfile, schemas
 from mixture.engine.local import Local
 from mixture.hashing import document_ids
 from mixture.index.build import Index
 from mixture.plan.window import Windows, read_window
 from mixture.recipe.packing import Packing
+from mixture.recipe.quantities import tokens
 from mixture.storage import read_json, write_json
 from mixture.tokens.store import part_path, write_parquet
 from mixture.trace import Trace
@@ -75,6 +77,12 @@ class Place:
             if path.is_file():
                 with path.open("rb") as handle:
                     os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def rows(setting: Setting) -> list[Row]:
+    """Measure questions to a plan over as many documents as asked for."""
+    options = setting.options
+    return bench(tokens(options.documents), setting.budget, options.workers, setting.rounds)
 
 
 def bench(documents: int, budget: int | None, workers: int, rounds: Rounds) -> list[dict[str, Any]]:

@@ -41,7 +41,7 @@ def test_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.pack.MOST_TOKENS", 50_000)
     monkeypatch.setattr("bench.pack._SHM", tmp_path / "none")
     rows = run(tmp_path, "pack")["rows"]
-    assert [row["corpus"] for row in rows] == ["stdlib → disk", "stdlib → disk, synced"]
+    assert [row["corpus"] for row in rows] == ["code → disk", "code → disk, synced"]
     for row in rows:
         check_spreads(row, "ours", "floor", "ratio")
         check_spreads(row["more"][0], "rate", "ratio")
@@ -55,3 +55,38 @@ def test_plan(tmp_path: Path) -> None:
     assert row["corpus"].startswith("300,000 documents")
     check_spreads(row, "ours", "floor", "ratio", "ours_seconds")
     assert row["more"][0]["name"] == "DuckDB, sorted draw"
+
+
+@pytest.mark.slow
+def test_one_document_is_held_to_the_reference(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    main([*TOY, "--only", "long", "--long", "0.2", "--out", str(out), "--temp", str(tmp_path)])
+    (row,) = json.loads(out.read_text())["rows"]
+    assert row["corpus"] == "equal to tokenizers in 1 windows"
+    assert row["held"]["equal"] is True
+    assert (row["megabytes"], row["other"]) == (pytest.approx(0.2, rel=0.01), "ours on code")
+    check_spreads(row, "ours", "floor", "ratio")
+
+
+@pytest.mark.slow
+def test_fu_s_job_ends_whole_and_says_what_it_costs(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    main([*TOY, "--only", "fu", "--stream", "1500K", "--out", str(out), "--temp", str(tmp_path)])
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["bench"].removeprefix("Fu's job").removeprefix(", ") for row in rows] == [
+        "",
+        "disk",
+        "tokenize",
+        "bucket",
+        "plan",
+        "pack",
+        "verify",
+        "sync",
+    ]
+    whole, disk = rows[:2]
+    check_spreads(whole, "ours", "floor", "ratio", "cpu_minutes", "wall", "disk_share")
+    assert whole["ours"]["median"] * whole["ratio"]["median"] == pytest.approx(2400)
+    # What was written over the wall time, at the disk's rate: both say the same.
+    assert disk["ours"]["median"] / disk["floor"]["median"] == pytest.approx(whole["disk_share"]["median"])
+    assert sum(row["ours"]["median"] for row in rows[2:]) == pytest.approx(whole["wall"]["median"], rel=0.05)
+    assert whole["corpus_made"]["documents"] > 1000
