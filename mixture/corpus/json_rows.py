@@ -31,6 +31,7 @@ from mixture.corpus.documents import Reading, Reason, Reject
 
 BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r"
+_STRETCH = 1 << 16
 _REFUSALS = (msgspec.DecodeError, RecursionError, UnicodeError)
 
 
@@ -91,30 +92,29 @@ class Gatherer:
         return lines.removeprefix(BOM) if self._marked and not self._count else lines
 
     def _take(self, block: bytes) -> None:
-        lines = block.split(b"\n")
         # What is skipped has not been looked at otherwise.
         is_utf8 = block.isascii() or not verdict.undecodable(fields.from_bytes([block]))
-        if not is_utf8 or not self._quickly(lines):
-            self._one_by_one(lines)
-        self._count += len(lines)
+        lines = _lines_of_objects(block)
+        if not is_utf8 or not lines or not self._quickly(block, lines):
+            self._one_by_one(block.split(b"\n"))
 
-    def _quickly(self, lines: Sequence[bytes]) -> bool:
-        """Take lines that all hold a document; say whether they do."""
-        decode, text = self._shape.decode, self._shape.text
+    def _quickly(self, block: bytes, lines: int) -> bool:
+        """Take so many lines, of an object each, if all of them hold a document; say whether they do."""
         try:
-            rows = [decode(line) for line in lines]
-            texts = [text(row).encode() for row in rows]
-        except (*_REFUSALS, AttributeError):
+            rows = self._shape.decode_lines(block)
+            texts = list(map(str.encode, map(self._shape.text, rows)))
+        except (*_REFUSALS, TypeError):
             return False
-        if not all(texts) or max(map(len, texts)) > self._reading.max_document_bytes:
+        if len(rows) != lines or not all(texts) or max(map(len, texts)) > self._reading.max_document_bytes:
             return False
         columns = [[of(row) for row in rows] for of in self._shape.columns]
-        if self._reading.key and any(_is_no_key(v) for v in columns[self._reading.columns.index(self._reading.key)]):
+        if self._reading.key and any(map(_is_no_key, columns[self._reading.columns.index(self._reading.key)])):
             return False
         self._texts += texts
         for values, more in zip(self._values, columns, strict=True):
             values.extend(more)
-        self._row.append(np.arange(self._count, self._count + len(lines)))
+        self._row.append(np.arange(self._count, self._count + lines))
+        self._count += lines
         return True
 
     def _one_by_one(self, lines: Sequence[bytes]) -> None:
@@ -133,6 +133,7 @@ class Gatherer:
                 self._detail = self._detail or (_explain(line, reject, self._reading) if not self._rejects else "")
                 self._rejects.append(reject)
         self._row.append(np.array(row, dtype=np.int64))
+        self._count += len(lines)
 
 
 @dataclass(frozen=True)
@@ -140,13 +141,13 @@ class _Shape:
     """How wanted fields are taken from a line.
 
     Attributes:
-        decode: line → a row that has them; refuses what is no object or has no such text.
+        decode_lines: lines → rows that have them; refuses what is no object or has no such text.
         text: row → the text.
         columns: row → a column's value, MISSING where there is none.
         generic: line → the wanted fields of any type, by their names at the top level.
     """
 
-    decode: Callable[[bytes], Any]
+    decode_lines: Callable[[bytes], list[Any]]
     text: Callable[[Any], str]
     columns: tuple[Callable[[Any], Any], ...]
     generic: Callable[[bytes], dict[str, Any]]
@@ -162,21 +163,21 @@ def _shape(text: str, columns: tuple[str, ...]) -> _Shape:
     of_text = _decoder(strict | {n: (Any, fields.MISSING) for n in names.values() if n not in strict}, names)
 
     def generic(line: bytes) -> dict[str, Any]:
-        row = of_any(line)
+        row = of_any.decode(line)
         found = {top: getattr(row, name) for top, name in names.items()}
         return {top: value for top, value in found.items() if value is not fields.MISSING}
 
-    return _Shape(of_text, _getter(text, names), tuple(_getter(name, names) for name in columns), generic)
+    return _Shape(of_text.decode_lines, _getter(text, names), tuple(_getter(name, names) for name in columns), generic)
 
 
-def _decoder(kinds: Mapping[str, tuple[Any, ...]], names: Mapping[str, str]) -> Callable[[bytes], Any]:
+def _decoder(kinds: Mapping[str, tuple[Any, ...]], names: Mapping[str, str]) -> msgspec.json.Decoder[Any]:
     kind = msgspec.defstruct(
         "Row",
         [(name, *of) for name, of in kinds.items()],
         rename={name: top for top, name in names.items()},
         gc=False,
     )
-    return msgspec.json.Decoder(kind).decode
+    return msgspec.json.Decoder(kind)
 
 
 def _getter(name: str, names: Mapping[str, str]) -> Callable[[Any], Any]:
@@ -187,6 +188,24 @@ def _getter(name: str, names: Mapping[str, str]) -> Callable[[Any], Any]:
     top = name.split(".", maxsplit=1)[0]
     parent = attrgetter(names[top])
     return lambda row: fields.pick({name: literal(row), top: parent(row)}, name)
+
+
+def _lines_of_objects(block: bytes) -> int:
+    """Return the number of lines, or 0 unless each of them begins with { and ends with }.
+
+    In valid JSON `}` and then `{` only ever meet between two whole values. So if every line looks like that and there
+    are as many objects as lines, each line is one object.
+    """
+    view = np.frombuffer(block, dtype=np.uint8)
+    # By stretches that fit the cache, result and all.
+    found = [np.flatnonzero(view[at : at + _STRETCH] == ord("\n")) + at for at in range(0, len(view), _STRETCH)]
+    stop = np.concatenate([*found, [len(view)]])
+    start = np.append(0, stop[:-1] + 1)
+    if (stop - start < 2).any():
+        return 0
+    last = view[stop - 1]
+    last = np.where(last == ord("\r"), view[stop - 2], last)
+    return len(stop) if (view[start] == ord("{")).all() and (last == ord("}")).all() else 0
 
 
 def _is_no_key(value: Any) -> bool:

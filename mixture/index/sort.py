@@ -116,7 +116,7 @@ class _Digest:
         column = table["doc_id"].combine_chunks()
         ids.update(column.buffers()[1][16 * column.offset : 16 * (column.offset + len(column))])
         lengths.update(schemas.numbers(table["n_tokens"]).astype("<i8").tobytes())
-        domains.update("".join(f"{name}\0" for name in table["domain"].to_pylist()).encode())
+        domains.update("\0".join([*table["domain"].to_pylist(), ""]).encode())
         self.repeats += int((schemas.numbers(table["occurrence"]) > 0).sum())
 
     def hexdigest(self) -> str:

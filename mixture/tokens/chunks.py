@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from mixture import schemas
 from mixture.corpus.documents import Chunk, InputFile
+from mixture.engine.memory import keep_freed
 from mixture.hashing import document_ids, fingerprint, id_column, id_words
 from mixture.recipe.sources import TokenizerSpec
 from mixture.storage import Place, as_place, exists, file_digest, size_of, write_json
@@ -63,6 +64,7 @@ def tokenize_chunks(  # noqa: PLR0913, PLR0917 - a task's whole world travels in
     step: int,
 ) -> dict[str, Any]:
     """Task: read chunks start, start+step, … of a unit and publish a part for each that is not whole yet."""
+    keep_freed()
     how = read_reading(reading)
     inputs = [InputFile(name, as_place(path), size, digest) for name, path, size, digest in files]
     tokenizer = load_tokenizer(spec, data, choice)

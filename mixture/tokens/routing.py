@@ -60,15 +60,14 @@ def is_unsettled(text: str) -> bool:
     return _PATTERN.search(text) is not None
 
 
-def _is_near(text: bytes) -> bool:
-    # Spelt out: it is asked of every document.
-    one, two, three, four = _LEADS
-    return one in text or two in text or three in text or four in text
-
-
 def unsettled(texts: Sequence[bytes]) -> list[int]:
     """Return which documents go to the reference, rising."""
-    near = [row for row, text in enumerate(texts) if not text.isascii() and _is_near(text)]
+    one, two, three, four = _LEADS
+    near = [
+        row
+        for row, text in enumerate(texts)
+        if not text.isascii() and (one in text or two in text or three in text or four in text)
+    ]
     # One array of them all: a short document does not pay for calls of its own.
     content = np.frombuffer(b"".join([texts[row] for row in near]), dtype=np.uint8)
     offsets = offsets_of([texts[row] for row in near])

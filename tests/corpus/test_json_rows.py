@@ -16,7 +16,7 @@ from mixture.corpus.documents import Reading
 class Exact(json_rows.Gatherer):
     """Judges each line alone."""
 
-    def _quickly(self, lines):  # noqa: ARG002
+    def _quickly(self, block, lines):  # noqa: ARG002
         return False
 
 
