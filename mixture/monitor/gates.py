@@ -141,17 +141,22 @@ def _named(row: Measure) -> str:
     return " ".join(part for part in (row.task, row.metric, row.domain, row.cell) if part)
 
 
-def stop(found: Saturation) -> Decision:
-    """Decide whether to stop: when all three levels are saturated.
+def stop(found: Saturation, *, twice: bool = True) -> Decision:
+    """Decide whether to stop: when all three levels are saturated, and were at the checkpoint before, too.
+
+    A trainer that asks at each checkpoint has many chances to be told wrongly; asking for the verdict twice in a row
+    makes wrong stops several times rarer (docs/saturation.md).
 
     Args:
         found: the verdicts at the present checkpoint.
+        twice: whether the checkpoint before must agree.
     """
-    if found.all_saturated:
-        last = found.order[-1]
-        names = ", ".join(one.level for one in found.levels)
-        return Decision("stop", f"{names} are saturated, {last.level} last")
     if found.deceptive:
         return Decision("stay", found.words[-1])
-    open_ones = [f"{one.level} is {one.state}" for one in found.levels if one.state != "saturated"]
-    return Decision("stay", " and ".join(open_ones))
+    if not found.all_saturated:
+        open_ones = [f"{one.level} is {one.state}" for one in found.levels if one.state != "saturated"]
+        return Decision("stay", " and ".join(open_ones))
+    if twice and (new := [one.level for one in found.levels if one.since == one.last]):
+        return Decision("stay", f"{' and '.join(new)} saturated at this checkpoint only; the next one confirms it")
+    names = ", ".join(one.level for one in found.levels)
+    return Decision("stop", f"{names} are saturated, {found.order[-1].level} last")

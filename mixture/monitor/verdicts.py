@@ -104,6 +104,11 @@ class LevelVerdict:
     curves: tuple[Verdict, ...]
 
     @property
+    def last(self) -> float | None:
+        """Tokens of the last checkpoint; None where there is none."""
+        return max((verdict.curve.tokens[-1] for verdict in self.curves if verdict.curve.tokens), default=None)
+
+    @property
     def words(self) -> str:
         """The verdict as a sentence."""
         if not self.curves:

@@ -87,7 +87,7 @@ def test_what_counts_as_short_context() -> None:
 
 
 def verdicts(*states: State) -> Saturation:
-    curve = Curve("tiny", "behaviour", "niah", "", "score", (), (), ())
+    curve = Curve("tiny", "behaviour", "niah", "", "score", (3e9, 4e9), (1.0, 1.0), (0.0, 0.0))
     levels = []
     for number, (level, state) in enumerate(zip(("behaviour", "probability", "mechanism"), states, strict=True)):
         since = (3 - number) * 1e9 if state == "saturated" else None
@@ -110,3 +110,11 @@ def test_a_needle_that_is_found_is_no_reason_to_stop() -> None:
 def test_what_is_not_known_is_no_reason_to_stop() -> None:
     decision = stop(verdicts("saturated", "not yet known", "saturated"))
     assert decision.words == "stay: probability is not yet known"
+
+
+def test_one_verdict_is_not_enough_to_stop() -> None:
+    found = verdicts("saturated", "saturated", "saturated")
+    late = replace(found.levels[1], since=4e9)
+    once = replace(found, levels=(found.levels[0], late, found.levels[2]))
+    assert stop(once).words == "stay: probability saturated at this checkpoint only; the next one confirms it"
+    assert stop(once, twice=False).action == "stop"
