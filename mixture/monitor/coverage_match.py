@@ -5,13 +5,12 @@ text     "Born in Warsaw, Marie\nCurie …"
      └ found       warsaw, marie curie               only whole words: "warsaws" would not count
         └ pairs        (marie curie, warsaw)         both names of it stand in the text
 
-The cost is one pass over the bytes, however many names there are (about 100 MB/s of ASCII on one core). A text is
+The cost is one pass over the bytes, however many names there are (30 to 95 MB/s on one core, for 10,000 names and 100). A text is
 searched in windows, so what a task holds is bounded also where a name stands on every line of a huge document.
 """
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 _WINDOW = 4 << 20
 _SPACES = bytes.maketrans(b"\t\n\v\f\r", b"     ")
 _NO_BREAK = "\u00a0".encode()
-_RUN = re.compile(rb" {2,}")
 
 
 @dataclass(frozen=True)
@@ -58,10 +56,7 @@ class Matching:
             text = self._folded(text.decode()).encode()
         elif self.fold:
             text = text.lower()
-        if not self.spaces:
-            return text
-        text = text.translate(_SPACES).replace(_NO_BREAK, b" ")
-        return _RUN.sub(b" ", text) if b"  " in text else text
+        return b" ".join(_words(text)) if self.spaces else text
 
     def _folded(self, text: str) -> str:
         if self.normal == "none":
@@ -136,6 +131,25 @@ class Finder:
         if self._begins[name] and _is_word(_before(plain, start)):
             return False
         return not (self._ends[name] and _is_word(_after(plain, stop)))
+
+
+def _words(text: bytes) -> Iterator[bytes]:
+    """Yield a text without runs of white space, in pieces that lie one blank apart.
+
+    Splitting is twice as fast as a regular expression, but makes an object of each word: so a window at a time.
+    """
+    text = text.replace(_NO_BREAK, b" ")
+    if len(text) > _WINDOW:
+        text = text.translate(_SPACES)
+    start = 0
+    while len(text) - start > _WINDOW:
+        stop = text.rfind(b" ", start, start + _WINDOW)
+        stop = text.find(b" ", start + _WINDOW) if stop <= start else stop
+        if stop < 0:
+            break
+        yield from filter(None, [b" ".join(text[start:stop].split())])
+        start = stop
+    yield from filter(None, [b" ".join(text[start:].split())])
 
 
 def _automaton(names: Sequence[bytes]) -> BytesAhoCorasick:

@@ -103,6 +103,14 @@ def test_a_text_is_searched_whole_however_windows_cut_it(monkeypatch: pytest.Mon
         assert find.pairs(("x" * pad + "needle in hay " + "y" * 9 + " é").encode()) == ([0] if pad == 0 else [])
 
 
+@given(st.text("ab é\n\t\u00a0", max_size=60), st.integers(1, 9))
+def test_windows_make_no_difference_to_a_text(text: str, window: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(coverage_match, "_WINDOW", window)
+        cut = Matching().plain(text.encode())
+    assert cut == Matching().plain(text.encode()) == b" ".join(text.encode().replace(b"\xc2\xa0", b" ").split())
+
+
 @given(st.text("abé ßA\u0301_,\n", max_size=40), st.sampled_from(["ab", "é", "a é", "ss", "b_", "a"]))
 def test_words_agree_with_a_regular_expression(text: str, name: str) -> None:
     """The naive way: the same plain text, and look-arounds that know marks as parts of words."""
