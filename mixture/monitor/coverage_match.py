@@ -5,7 +5,7 @@ text     "Born in Warsaw, Marie\nCurie …"
      └ found       warsaw, marie curie               only whole words: "warsaws" would not count
         └ pairs        (marie curie, warsaw)         both names of it stand in the text
 
-The cost is one pass over the bytes, however many names there are (30 to 95 MB/s on one core, for 10,000 names and 100). A text is
+The cost is one pass over the bytes: 95 MB/s on one core for 100 names, 30 for 10,000 that stand everywhere. A text is
 searched in windows, so what a task holds is bounded also where a name stands on every line of a huge document.
 """
 
