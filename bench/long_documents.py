@@ -146,10 +146,9 @@ def reference(recipe: str, work: str, line: str) -> dict[str, Any]:
 
 def stored(work: Path) -> Tokens:
     """Return the tokens of a store's only document."""
-    (part,) = (
-        file for file in work.rglob("*.arrow") if "tokens" in pa.ipc.open_file(pa.memory_map(str(file))).schema.names
-    )
-    column = pa.ipc.open_file(pa.memory_map(str(part))).read_all()["tokens"].combine_chunks()
+    # Chunks in which no line begins are parts without a document.
+    tables = [pa.ipc.open_file(pa.memory_map(str(file))).read_all() for file in work.rglob("part-*.arrow")]
+    (column,) = (table["tokens"].combine_chunks() for table in tables if len(table))
     return np.asarray(column.flatten().to_numpy(zero_copy_only=False), np.uint32)
 
 
