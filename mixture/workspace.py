@@ -4,6 +4,7 @@
     work/joined/<key>/joined-00000.arrow              documents that are joined from many rows
     work/index/<key>/index.parquet                    one row per document
     work/scores/<column>/<unit>/part-00000.parquet    a number about each document
+    work/coverage/<key>/hits-00000.parquet            documents that hold given facts
     work/plans/<recipe>-<key>/slice-00000.parquet     which tokens go where
     work/shards/<recipe>-<plan>/shard-00000-of-00037.arrow
 

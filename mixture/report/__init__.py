@@ -1,1 +1,1 @@
-"""What a mixture is, shown to people: terminal tables for now."""
+"""What a mixture is, and what a checkpoint can do, shown to people: tables for the terminal, pictures, a page."""
