@@ -171,6 +171,17 @@ def test_a_level_moves_while_one_of_its_curves_does_and_is_unknown_without_any()
     assert not found.deceptive
 
 
+def test_a_level_has_settled_when_the_last_of_its_curves_has() -> None:
+    early, late = [0.98] * 6, [0.900, 0.960, 0.980, 0.980, 0.980, 0.980]
+    alone = saturation(rows(late, "behaviour", "json_kv", "score", half=0.001)).levels[0]
+    assert alone.since is not None
+    assert alone.since > EVEN[2]
+    both = rows(early, "behaviour", "niah", "score") + rows(late, "behaviour", "json_kv", "score", half=0.001)
+    found = saturation(both).levels[0]
+    assert [verdict.since for verdict in found.curves] == [alone.since, EVEN[2]]
+    assert (found.since, found.last) == (alone.since, EVEN[-1])
+
+
 def test_a_curve_over_all_domains_stands_for_those_of_single_ones() -> None:
     over_all = rows([2.0] * 6, "probability", "holdout", "loss")
     books = rows([2.5, 2.3, 2.1, 1.9, 1.8, 1.7], "probability", "holdout", "loss", domain="books")
