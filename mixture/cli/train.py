@@ -15,6 +15,7 @@ from mixture.cli.where import Asked, On, Where, Work, place
 
 if TYPE_CHECKING:
     from mixture.train.config import TrainConfig
+    from mixture.train.examining import Opening
     from mixture.train.loop import Outcome
     from mixture.train.run import Run
 
@@ -66,11 +67,23 @@ def command(
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from mixture.train.loop import Choices, train
 
-        outcome = train(run, watch.say, typer.echo if not as_json else _echo_err, Choices(changed, anyway))
+        tell = typer.echo if not as_json else _echo_err
+        outcome = train(run, watch.say, tell, Choices(changed, anyway), _opening(run, Asked(on, work).where()))
     if int(os.environ.get("RANK", "0")) == 0:
         show(as_json, _summary(outcome, run), _sentence(outcome, run))
     if outcome.signal is not None:
         raise typer.Exit(130 if outcome.signal == signal.SIGINT else 143)
+
+
+def _opening(run: Run, where: Where) -> Opening | None:
+    """Return what gets ready to examine checkpoints, where the config asks for it."""
+    if run.config.monitor is None:
+        return None
+    from mixture.monitor.in_training import InTraining
+    from mixture.workspace import Workspace
+
+    workspace = Workspace(where.work, where.data)
+    return lambda run, longest, device, say: InTraining(run, longest, device, workspace, say)
 
 
 def _echo_err(text: str) -> None:
@@ -132,6 +145,7 @@ def _summary(outcome: Outcome, run: Run) -> dict[str, Any]:
         "loss": outcome.loss,
         "export": None if outcome.exported is None else str(outcome.exported),
         "stopped": outcome.signal is not None,
+        "gate": outcome.gate or None,
     }
 
 
@@ -140,6 +154,9 @@ def _sentence(outcome: Outcome, run: Run) -> str:
     reached = f"{run.out}: step {stand.step:,}, {stand.tokens:,} tokens"
     if outcome.signal is not None:
         return f"{reached}; stopped, and saved: run the same command to go on"
+    if outcome.gate:
+        weights = "" if outcome.exported is None else f"; weights in {outcome.exported}"
+        return f"{reached}; ended by a gate, {outcome.gate}{weights} (--changed goes on all the same)"
     if stand.step == outcome.begun:
         return f"{reached}; nothing to do, the run has come to its end"
     weights = "" if outcome.exported is None else f"; weights in {outcome.exported}"

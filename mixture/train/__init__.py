@@ -21,6 +21,7 @@ How it goes:
     build             model, optimizer and ranks, made of a config
     resume            where a run begins
     step, loop        a step's gradient; phases, steps, and what lies between
+    examining, ending checkpoints examined while the ranks wait; what that decided, and where the run came to its end
     checkpoint        saved whole, the newest few kept
     breakdown, events, boards, telling    losses by domain and position; what is told, where, and when
     signals           who asks to stop

@@ -96,8 +96,24 @@ class Checkpoints:
         found = whole(self._folder)[-1:] if self._world.first else []
         return next(iter(self._world.agreed(found)), None)
 
+    def begun(self) -> Path | None:
+        """Return the checkpoint that a run goes on from; one of step 0 is taken away, as it is where runs begin."""
+        newest = self.newest()
+        if newest is None or newest.name != "step-00000000":
+            return newest
+        if self._world.first:
+            shutil.rmtree(newest.rename(newest.with_name(f".{newest.name}.tmp")))
+        self._world.wait()
+        return None
+
+    def path_of(self, stand: Stand) -> Path:
+        """Return the folder of a checkpoint."""
+        return self._folder / folder_of(stand)
+
     def save(self, stand: Stand, ledger: Ledger, model: nn.Module, optimizer: Optimizer) -> None:
         """Write a checkpoint; with `asynchronous`, copy what it needs and write it while training goes on.
+
+        One of step 0 has no moments: it is there to be looked at, and a run does not go on from it.
 
         Raises:
             TrainError: it, or the one before, could not be written.
@@ -106,14 +122,15 @@ class Checkpoints:
             return
         self.finish()
         self._last = stand.step
-        aside = self._folder / f".{_folder_of(stand)}.tmp"
-        weights, moments = states.get_state_dict(model, optimizer)
+        aside = self._folder / f".{folder_of(stand)}.tmp"
+        content: dict[str, Any] = {"model": states.get_model_state_dict(model)}
+        if optimizer.state:
+            # Asked for moments that are not there yet, torch takes a step of length 0 to make them, and counts it.
+            content["optimizer"] = states.get_optimizer_state_dict(model, optimizer)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             writer = FileSystemWriter(aside, sync_files=True)
-            written = async_save(
-                {"model": weights, "optimizer": moments}, storage_writer=writer, process_group=self._world.background
-            )
+            written = async_save(content, storage_writer=writer, process_group=self._world.background)
         except (OSError, CheckpointException) as error:
             raise _unwritten(aside, error) from error
         if isinstance(written, AsyncSaveResponse):  # Where staging is asynchronous, too; this one copies at once.
@@ -144,7 +161,7 @@ class Checkpoints:
         sizes = {path.name: path.stat().st_size for path in sorted(pending.aside.iterdir())}
         pending.ledger.write(pending.aside / LEDGER)
         write_json(pending.aside / _STATE, asdict(pending.stand) | {"files": sizes})
-        pending.aside.rename(self._folder / _folder_of(pending.stand))
+        pending.aside.rename(self._folder / folder_of(pending.stand))
         pending.ledger.write(self._folder.parent / LEDGER)
         for old in whole(self._folder)[: -self._keep]:
             # Renamed first: what is half removed must not look whole.
@@ -177,6 +194,11 @@ def whole(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if (path / _STATE).exists())
 
 
+def folder_of(stand: Stand) -> str:
+    """Return the name of the folder of a checkpoint."""
+    return f"step-{stand.step:08d}"
+
+
 def read_stand(checkpoint: Path) -> Stand:
     """Read where a run stood when it wrote a checkpoint.
 
@@ -200,10 +222,6 @@ def full_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     options = states.StateDictOptions(full_state_dict=True, cpu_offload=True)
     found = states.get_model_state_dict(model, options=options)
     return {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
-
-
-def _folder_of(stand: Stand) -> str:
-    return f"step-{stand.step:08d}"
 
 
 def _unwritten(aside: Path, error: BaseException) -> TrainError:

@@ -36,6 +36,7 @@ from mixture.train.rules import (
     EventRule,
     LossRule,
     ModelRule,
+    MonitorRule,
     OptimizerChange,
     OptimizerRule,
     OrderRule,
@@ -86,6 +87,7 @@ class TrainConfig(Part):
     parallel: ParallelRule = ParallelRule()
     checkpoints: CheckpointRule = CheckpointRule()
     events: EventRule = EventRule()
+    monitor: MonitorRule | None = Field(None, description="examine checkpoints while the ranks wait; none by default")
     out: str | None = Field(None, min_length=1, description="the run's folder (runs/NAME); --out wins")
     phases: dict[str, PhaseRule] = Field(default_factory=dict, description="what differs in phases of the recipe")
     seed: int = Field(0, description="of random weights")

@@ -2,10 +2,11 @@
 
     {"step": 200, "phase": "long", "sequences": 6400, "tokens": 838860800, "loss": 1.93, …}      OUT/events.jsonl
 
-One line a step, in order, none twice: a run that goes on from step 100 takes away the lines after it, which the steps
-that are done again write anew. A loss is a spike where it stands further above the median of the last hundred than so
-many robust deviations (1.4826 · median |x - median|: the standard deviation, where they are normally distributed); then
-the sequences of the step are named, and the command that leads from them to documents.
+One line a step, in order, none twice, and one for each examination of a checkpoint (`monitor`): a run that goes on
+from step 100 takes away the lines after it, which the steps that are done again write anew. A loss is a spike where it
+stands further above the median of the last hundred than so many robust deviations (1.4826 · median |x - median|: the
+standard deviation, where they are normally distributed); then the sequences of the step are named, and the command that
+leads from them to documents.
 """
 
 from __future__ import annotations
@@ -248,6 +249,21 @@ class Events:
         if math.isfinite(event.loss):
             self.recent.append(event.loss)
         return above
+
+    def examined(self, step: int, scalars: dict[str, float], action: str, reason: str) -> None:
+        """Write what an examination after a step came to: a line of its own, and points of curves.
+
+        Raises:
+            StoreError: the disk is full, or the file cannot be written.
+        """
+        said = {"step": step, "monitor": scalars, "action": action} | ({"reason": reason} if reason else {})
+        try:
+            self._file.write(json.dumps(said, ensure_ascii=False, allow_nan=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise StoreError(explain(error, self.path)) from error
+        for board in self._boards:
+            board.write(step, {f"monitor/{name}": value for name, value in scalars.items()})
 
     def close(self) -> None:
         """Close the file and the boards."""

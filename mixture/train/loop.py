@@ -1,7 +1,7 @@
 """The loop: phases, steps, what is told of them, and checkpoints between them.
 
     newest checkpoint ─▶ Stand ─▶ for each leg from there: for each step: gradient ─ take ─ tell ─ save where due
-                                                                                     └▶ ledger, export at the end
+                                                         ledger, export at the end ◀┘     └▶ examine where due
 
 Everything that a run needs to go on is in `Stand`: which step, which phase, how many of its sequences. So a run that is
 killed anywhere and started again takes the same sequences in the same steps, on any number of ranks.
@@ -25,6 +25,8 @@ from mixture.storage import only_run
 from mixture.train.breakdown import Cells
 from mixture.train.build import Built, build
 from mixture.train.checkpoint import Checkpoints, Stand, full_weights
+from mixture.train.ending import Decided, cut, decisions_of, mark_end, unmark_end, write_decisions
+from mixture.train.examining import Examining, Opening
 from mixture.train.resume import stand_of, weights_of
 from mixture.train.run import Leg, Run, legs_of
 from mixture.train.schedule import Rates, due
@@ -61,6 +63,7 @@ class Outcome:
         loss: of the last step; None where there was none to take.
         exported: the folder of the weights in Hugging Face's format; None where they were not written.
         signal: the signal that ended it; None where it came to its end.
+        gate: why an examination ended it before its last step; empty where none did.
     """
 
     stand: Stand
@@ -68,9 +71,10 @@ class Outcome:
     loss: float | None
     exported: Path | None
     signal: int | None
+    gate: str = ""
 
 
-def train(run: Run, say: Say, tell: Say, choices: Choices | None = None) -> Outcome:
+def train(run: Run, say: Say, tell: Say, choices: Choices | None = None, opening: Opening | None = None) -> Outcome:
     """Train from where the run's folder stands to its end.
 
     Args:
@@ -78,6 +82,7 @@ def train(run: Run, say: Say, tell: Say, choices: Choices | None = None) -> Outc
         say: is told what happens, sentence by sentence.
         tell: is told of each step, line by line.
         choices: what the command line says.
+        opening: gets ready to examine checkpoints, where the config asks for it.
 
     Raises:
         MixtureError: it cannot start, or cannot go on; what was saved stays.
@@ -87,7 +92,7 @@ def train(run: Run, say: Say, tell: Say, choices: Choices | None = None) -> Outc
         quiet: Say = lambda _: None  # noqa: E731
         training = _Training(run, world, *((say, tell) if world.first else (quiet, quiet)), stop)
         try:
-            with training.prepared(choices or Choices()):
+            with training.prepared(choices or Choices(), opening):
                 return training.go()
         except torch.OutOfMemoryError as error:
             raise TrainError(
@@ -113,16 +118,23 @@ class _Training:
             run.out / "checkpoints", world, keep=rules.keep, asynchronous=rules.asynchronous
         )
 
+        self._examining = Examining(run, world, say)
+        self._decided: list[Decided] = []
+        self._waived: list[Decided] = []
+        #: Why an examination ended the run.
+        self._gate = ""
+
     @contextlib.contextmanager
-    def prepared(self, choices: Choices) -> Iterator[None]:
+    def prepared(self, choices: Choices, opening: Opening | None) -> Iterator[None]:
         """Build the model, find where the run stands, and hold its folder while the block lasts."""
-        run, world, newest = self._run, self._world, self._checkpoints.newest()
+        run, world, newest = self._run, self._world, self._checkpoints.begun()
         problem: MixtureError | None = None
         with contextlib.ExitStack() as stack:
             try:
                 self._legs = legs_of(run)
-                self._rates = Rates.of(run.config, [leg.stretch for leg in self._legs])
                 self._stand = stand_of(run, newest, self._say, changed=choices.changed)
+                self._follow_decisions(anew=choices.changed)
+                self._rates = Rates.of(run.config, [leg.stretch for leg in self._legs])
                 self._begun = self._stand.step
                 weights = weights_of(run, newest, self._say)
                 leg = self._legs[self._stand.phase]
@@ -130,6 +142,7 @@ class _Training:
                 if world.first:
                     stack.enter_context(only_run(run.out))
                     run.describe()
+                self._examining.open(opening, self._legs)
             except MixtureError as error:
                 problem = error
             world.together(problem)
@@ -138,15 +151,31 @@ class _Training:
                 self._checkpoints.load(weights, self._built.trainee, self._built.optimizer)
             yield
 
+    def _follow_decisions(self, *, anew: bool) -> None:
+        """Take the course that examinations decided on before, unless it is to be another."""
+        found = decisions_of(self._run.out, self._stand.step)
+        self._waived = [one for one in found if anew and one.action == "stop"]
+        self._decided = [one for one in found if one not in self._waived]
+        self._legs = cut(self._legs, self._decided)
+        self._gate = next((one.reason for one in self._decided if one.action == "stop"), "")
+        for one in self._decided:
+            self._say(f"step {one.step:,}: {one.action}, as was decided there: {one.reason}")
+
     def go(self) -> Outcome:
         """Take all steps that are left, and end the run."""
         telling = self._telling()
         loss: float | None = None
         try:
-            for number, leg in enumerate(self._legs):
-                if number < self._stand.phase or self._stop.agreed or not leg.stretch.steps:
-                    continue
-                loss = self._leg(number, leg, telling) or loss
+            if self._world.first:
+                unmark_end(self._run.out)
+                if self._waived:
+                    write_decisions(self._run.out, self._decided)
+            self._examine_where_it_stands(telling)
+            for number in range(self._stand.phase, len(self._legs)):
+                # Legs may be cut on the way.
+                leg = self._legs[number]
+                if leg.stretch.steps and not self._over:
+                    loss = self._leg(number, leg, telling) or loss
         except (MixtureError, SystemExit):
             # All ranks end together, so what they were writing can be ended, too.
             self._end_saves()
@@ -159,7 +188,14 @@ class _Training:
         self._end_saves()
         signal = self._stop.signal
         exported = self._export() if self._run.config.checkpoints.export and signal is None else None
-        return Outcome(self._stand, self._begun, loss, exported, signal)
+        if self._world.first and signal is None:
+            mark_end(self._run.out, self._stand)
+        return Outcome(self._stand, self._begun, loss, exported, signal, self._gate)
+
+    @property
+    def _over(self) -> bool:
+        """Whether the run ends here, asked to by a signal or by a gate."""
+        return self._stop.agreed or bool(self._gate)
 
     def _telling(self) -> Telling | None:
         """Open what is told of steps, on rank 0."""
@@ -199,9 +235,11 @@ class _Training:
                 seconds, since = time.perf_counter() - since, time.perf_counter()
                 if telling is not None:
                     telling.step(leg, step, result, self._stand, lr=lr, seconds=seconds)
-                self._between(before, stop=result.stop)
+                if self._between(before, leg, telling, stop=result.stop):
+                    since = time.perf_counter()
                 if result.stop:
                     self._stop.agree()
+                if self._over or leg is not self._legs[number]:
                     return loss
         return loss
 
@@ -249,12 +287,60 @@ class _Training:
         self._world.together(wrong)
         return result
 
-    def _between(self, before: Stand, *, stop: bool) -> None:
-        """Save where that is due, and publish what was saved meanwhile."""
-        now = self._stand
+    def _between(self, before: Stand, leg: Leg, telling: Telling | None, *, stop: bool) -> bool:
+        """Save and examine where that is due, and publish what was saved meanwhile; say whether it was examined."""
+        places = (before.step, before.tokens), (self._stand.step, self._stand.tokens)
         self._checkpoints.poll()
-        if stop or due(self._run.config.checkpoints.every, (before.step, before.tokens), (now.step, now.tokens)):
+        examined = self._examining.due(*places)
+        if stop or examined or due(self._run.config.checkpoints.every, *places):
             self._save()
+        # Of a run that is to end now, the next start examines the checkpoint.
+        if examined and not stop:
+            self._examine(leg, telling)
+        return examined
+
+    def _examine_where_it_stands(self, telling: Telling | None) -> None:
+        """Examine what was due at the last checkpoint, or the model before its first step."""
+        leg = self._legs[self._stand.phase]
+        if self._gate or not self._examining.due_at(self._stand, leg):
+            return
+        if not self._stand.step:
+            self._save()
+        self._examine(leg, telling)
+
+    def _examine(self, leg: Leg, telling: Telling | None) -> None:
+        """Let the newest checkpoint be examined, and follow what that decides."""
+        self._checkpoints.finish()
+        at = self._stand
+        found = self._examining.at(self._checkpoints.path_of(at), leg, lambda: self._stop.asked)
+        if telling is not None and found.scalars:
+            telling.examination(at.step, found)
+        if found.abandoned:
+            self._stop.agree()
+        elif found.action != "stay":
+            self._decide(Decided(at.step, found.action, at.phase, at.sequences, found.reason), telling)
+
+    def _decide(self, decided: Decided, telling: Telling | None) -> None:
+        """Write a decision down, and take the course that it is for; a schedule that cannot be laid anew forbids it."""
+        if (decided.step, decided.action) in {(one.step, one.action) for one in (*self._decided, *self._waived)}:
+            return
+        legs = cut(self._legs, [decided])
+        try:
+            rates = Rates.of(self._run.config, [leg.stretch for leg in legs])
+        except MixtureError as error:
+            self._say(f"step {decided.step:,}: {decided.action} is not possible: {error}")
+            return
+        self._decided.append(decided)
+        if self._world.first:
+            write_decisions(self._run.out, self._decided)
+        self._world.wait()
+        self._say(f"step {decided.step:,}: {decided.action}: {decided.reason}")
+        if decided.action == "stop":
+            self._gate = decided.reason
+            return
+        self._legs, self._rates = legs, rates
+        if telling is not None:
+            telling.replan(legs)
 
     def _save(self) -> None:
         self._checkpoints.save(self._stand, self._ledger(), self._built.trainee, self._built.optimizer)

@@ -243,6 +243,40 @@ class CheckpointRule(Part):
         return self
 
 
+class GateRule(Part):
+    """What an examination may decide of a run."""
+
+    stop: bool = Field(False, description="end the run when behaviour, probability and mechanism are saturated")
+    advance: bool = Field(
+        False, description="go to the next phase when short context has recovered and the needle is always found"
+    )
+    margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.01, description="by how much short context may stay behind what it was before training"
+    )
+    perfect: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="score of a cell in which the needle is found"
+    )
+
+
+class MonitorRule(Part):
+    """When the run examines itself; the ranks wait for it."""
+
+    every: Extent = Field(description="how often: 100M tokens, or 500 steps; a checkpoint is saved there")
+    suite: str | None = Field(None, min_length=1, description="the suite's file; without one a sound default")
+    text: tuple[str, ...] = Field((), description="files of text for it; none: what the lock's recipe holds out")
+    tokenizer: str | None = Field(
+        None, min_length=1, description="the tokenizer's file, where the lock does not say it"
+    )
+    first: bool = Field(True, description="examine the model before the first step, too")
+    gates: GateRule = GateRule()
+
+    @model_validator(mode="after")
+    def _often(self) -> Self:
+        if self.every.kind == "share" or not self.every:
+            raise ValueError("every: write 500 steps, or 100M for tokens")
+        return self
+
+
 class EventRule(Part):
     """What is told of a run, and where."""
 

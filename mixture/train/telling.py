@@ -11,6 +11,7 @@ from mixture.train.breakdown import Cells
 from mixture.train.build import Built
 from mixture.train.checkpoint import Stand
 from mixture.train.events import Event, Events, Goal, Taken, line, open_events, spike
+from mixture.train.examining import Finding
 from mixture.train.run import Leg, Run
 from mixture.train.step import Result
 from mixture.train.world import Say, World
@@ -57,8 +58,16 @@ class Telling:
     ) -> None:
         self._run, self._built, self._world, self._say, self._tell = run, built, world, say, tell
         self._events: Events = open_events(run.config, run.out, say, step=done)
+        self.replan(legs)
+
+    def replan(self, legs: Sequence[Leg]) -> None:
+        """Count anew how far the run goes."""
         stretches = [leg.stretch for leg in legs]
         self._goal = Goal(sum(s.steps for s in stretches), sum(s.tokens(s.steps) for s in stretches))
+
+    def examination(self, step: int, found: Finding) -> None:
+        """Tell what an examination came to."""
+        self._events.examined(step, found.scalars, found.action, found.reason)
 
     def step(self, leg: Leg, step: Step[Batch], result: Result, stand: Stand, *, lr: float, seconds: float) -> None:
         """Tell of a step that was taken.

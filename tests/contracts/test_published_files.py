@@ -32,7 +32,7 @@ def test_the_quick_start_is_what_init_writes() -> None:
 MANIFESTS = sorted((ROOT / "manifests").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("path", [p for p in MANIFESTS if not p.stem.startswith("train-")], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [p for p in MANIFESTS if not p.stem.startswith(("train-", "monitor-"))], ids=lambda p: p.stem)
 def test_every_manifest_is_a_recipe_of_its_name(path: Path) -> None:
     assert load(path).name == path.stem
 
@@ -42,6 +42,25 @@ def test_a_manifest_to_train_is_a_config_of_its_name_on_a_recipe_that_is_there(p
     config = train_config.load(path)
     assert config.name == path.stem
     assert (ROOT / config.lock.replace(".lock.json", ".yaml")).is_file()
+
+
+def test_the_published_schema_is_the_suite_s_and_the_manifest_a_suite() -> None:
+    from mixture.monitor import suite
+
+    published = json.loads((ROOT / "manifests" / "monitor.schema.json").read_text())
+    assert published == json.loads(json.dumps(suite.json_schema())), "write json_schema() of it again"
+    found = suite.FORM.load(ROOT / "manifests" / "monitor-quickstart.yaml")
+    assert found.levels == suite.LEVELS
+    assert set(found.tasks) == set(suite.Suite().tasks)
+
+
+def test_every_key_of_a_suite_is_in_the_docs() -> None:
+    from mixture.monitor import suite
+
+    page = (ROOT / "docs" / "monitor.md").read_text()
+    schema = suite.json_schema()
+    keys = {key for part in [schema, *schema["$defs"].values()] for key in part.get("properties", {})}
+    assert not {key for key in keys if not re.search(rf"\b{key}\b", page)}
 
 
 def test_the_published_schema_is_the_training_config_s() -> None:
@@ -69,7 +88,7 @@ def test_every_command_is_named_in_the_readme() -> None:
 
     readme = (ROOT / "README.md").read_text()
     names = [command.name for command in app.registered_commands]
-    assert len(names) == 17
+    assert len(names) == 18
     for name in names:
         assert f"mixture {name}" in readme
 
