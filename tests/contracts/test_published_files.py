@@ -32,7 +32,10 @@ def test_the_quick_start_is_what_init_writes() -> None:
 MANIFESTS = sorted((ROOT / "manifests").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("path", [p for p in MANIFESTS if not p.stem.startswith(("train-", "monitor-"))], ids=lambda p: p.stem)
+RECIPES = [path for path in MANIFESTS if not path.stem.startswith(("train-", "monitor-"))]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_every_manifest_is_a_recipe_of_its_name(path: Path) -> None:
     assert load(path).name == path.stem
 
