@@ -155,20 +155,20 @@ def by_metric(rows: list[Measure]) -> dict[str, float]:
 
 def test_measures_by_hand() -> None:
     first = made([[[0.4, 0, 0, 0]], [[0.2, 0.2, 0, 0]]], lengths=(32, 64))
-    found = made([[[0.6, 0.8, 0, 0]], [[0.4, 1, 0, 0]]], 5, lengths=(32, 64))
+    found = made([[[0.6, 0.8, 0, 0.3]], [[0.4, 1, 0, 0.3]]], 5, lengths=(32, 64))
     rows = measures(found, first=first, previous=first)
     assert by_metric(rows) == {
-        "heads": 2,
-        "zero_share": 0.5,
-        "mean_score": pytest.approx(0.35),
+        "heads": 3,
+        "zero_share": 0.25,
+        "mean_score": pytest.approx(0.425),
         "top_score": pytest.approx(0.9),
         "top_weight": pytest.approx(0.45),
-        # Heads 0 and 1 were retrieval heads at first, with .3 and .1.
+        # Heads 0 and 1 were retrieval heads at first, with .3 and .1; head 3 is one since.
         "first_set_score": pytest.approx(0.7),
         "top_overlap": 0,
         "top_spearman": pytest.approx(-1),
-        # Ranks 4 3 1.5 1.5 and 3 4 1.5 1.5.
-        "spearman": pytest.approx(stats_spearman([0.3, 0.1, 0, 0], [0.5, 0.9, 0, 0])),
+        # Ranks 4 3 1.5 1.5 and 3 4 1 2.
+        "spearman": pytest.approx(stats_spearman([0.3, 0.1, 0, 0], [0.5, 0.9, 0, 0.3])),
     }
     assert {row.length: row.value for row in rows if row.metric == "first_set_score" and row.length} == {
         32: pytest.approx(0.7),
@@ -179,7 +179,7 @@ def test_measures_by_hand() -> None:
         "layer 0 head 0": (0.5, 2),
         "layer 0 head 1": (0.9, 2),
         "layer 0 head 2": (0, 2),
-        "layer 0 head 3": (0, 2),
+        "layer 0 head 3": (0.3, 2),
     }
     assert {(row.model, row.step, row.tokens, row.level, row.task) for row in rows} == {
         ("run", 5, 500, "mechanism", "retrieval_heads")
