@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -32,6 +33,8 @@ from mixture.corpus.documents import Reading, Reason, Reject
 BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r"
 _STRETCH = 1 << 16
+#: In a field's name, what the typed decoder does not take: then all fields are decoded.
+_UNSPELT = re.compile(r'["\\\x00-\x1f]')
 _REFUSALS = (msgspec.DecodeError, RecursionError, UnicodeError)
 
 
@@ -156,6 +159,10 @@ class _Shape:
 @functools.lru_cache(maxsize=64)
 def _shape(text: str, columns: tuple[str, ...]) -> _Shape:
     tops = list(dict.fromkeys(top for name in (text, *columns) for top in (name, name.split(".")[0])))
+    if any(map(_UNSPELT.search, tops)):
+        every = msgspec.json.Decoder(dict[str, Any])
+        getters = [functools.partial(fields.pick, name=name) for name in (text, *columns)]
+        return _Shape(every.decode_lines, getters[0], tuple(getters[1:]), every.decode)
     names = {top: f"field_{number}" for number, top in enumerate(tops)}
     of_any = _decoder(dict.fromkeys(names.values(), (Any, fields.MISSING)), names)
     # A nested text's type is seen when it is encoded; fields without a default come first.

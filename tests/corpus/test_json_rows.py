@@ -247,6 +247,19 @@ def test_a_field_may_be_wanted_whole_and_in_part():
     assert same(data, Reading(columns=("m", "m.a"))).columns.to_pylist() == [{"m": '{"a":1}', "m.a": 1}]
 
 
+@pytest.mark.parametrize("name", ['v"w', "back\\slash", "tab\there", 'a.b"c'])
+def test_a_field_may_have_any_name(name):
+    inner, *rest = reversed(name.split("."))
+    nested = {inner: "x"}
+    for part in rest:
+        nested = {part: nested}
+    data = b"\n".join(json.dumps({"text": "t"} | row).encode() for row in ({name: "x"}, nested, {}))
+    assert same(data, Reading(columns=(name,))).columns[name].to_pylist() == ["x", "x", None]
+    found = same(data, Reading(text=name))
+    assert (found.texts, [reject.reason for reject in found.rejects]) == ([b"x", b"x"], ["missing text"])
+    assert fast(data, Reading(columns=(name,))).texts == [b"t"] * 3
+
+
 def test_columns_keep_the_documents_rows_without_the_rejected_ones():
     data = b'{"text": "a", "n": 1}\n{"text": "", "n": 2}\n{"text": "c", "n": 3}\n'
     assert same(data, Reading(columns=("n",))).columns["n"].to_pylist() == [1, 3]
