@@ -85,7 +85,9 @@ def read_harness(
     loaded = sorted(((_load(file), file) for file in files), key=lambda one: (_date(one[0]), one[1]))
     rows: list[Measure] = []
     for result, file in loaded:
-        folders = file.parent.relative_to(place.parent).parts if place.is_dir() else file.parent.parts[-3:]
+        # Absolute: of a file that lies here the folder has a name, too.
+        own, whole = file.absolute().parent, place.absolute()
+        folders = own.relative_to(whole.parent).parts if place.is_dir() else own.parts[-3:]
         name, at = _who(result, folders, when or {})
         rows += _measures(result, model or name, at, domains or {})
     return rows

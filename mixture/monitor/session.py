@@ -127,6 +127,11 @@ def sitting_of(place: Path) -> Sitting:
     if place.name.startswith("step-") and state.is_file():
         # It is sealed, and holds what was trained on until then and how large each file is.
         return Sitting(place, name_of(place), int(place.name.removeprefix("step-")), fingerprint(state.read_text()))
+    if not place.name.startswith("step-") and not (place / "config.json").is_file():
+        raise MonitorError(
+            f"{place}: no model, it has no config.json; give a model's folder, a checkpoint of `mixture train`, or a "
+            "run's folder"
+        )
     files = sorted(path for pattern in _WEIGHTS for path in place.glob(pattern))
     stamps = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
     return Sitting(place, name_of(place), None, fingerprint(stamps))
@@ -168,10 +173,11 @@ def examine_or_skip(session: Session, place: Path, say: Say) -> Exam | None:
         StoreError: as there.
         StoppedError: as there.
     """
+    there = place.is_dir()
     try:
         return session.examine(place)
     except (MonitorError, StoreError, OSError):
-        if place.is_dir():
+        if not there or place.is_dir():
             raise
         say(f"{place.name}: was removed before it was examined; raise checkpoints.keep to keep more of them")
         return None

@@ -145,11 +145,10 @@ def test_two_monitors_on_one_folder_are_refused(clinic: Clinic) -> None:
 
 
 def test_text_that_was_trained_on_is_refused_and_other_text_is_taken(clinic: Clinic) -> None:
-    seen = json.loads((clinic.gym.shop.root / "data" / "a.jsonl").read_text().splitlines()[0])["text"]
-    (clinic.root / "seen.txt").write_text(seen)
-    said = clinic.monitor("--text", "seen.txt")
+    said = clinic.monitor("--text", str(clinic.gym.shop.root / "data" / "a.jsonl"))
     assert said.code == 1
-    assert "seen.txt: trained on, the plan of 'small' draws this text" in said.error
+    assert "a.jsonl, row " in said.error
+    assert "trained on, the plan of 'small' draws this text; a haystack must be new to the model" in said.error
     (clinic.root / "new.txt").write_text("It was a dark night. " * 400)
     said = clinic.monitor("--text", "new.txt", "--no-page", "--json", place="run/checkpoints/step-00000006")
     assert said.code == 0, said.err
