@@ -186,7 +186,21 @@ class Examination:
             one.model: {level.level: level.state for level in one.levels} | {"words": list(one.words)}
             for one in verdicts
         }
-        return told | self._told, [] if as_json else [*self._tables(rows, verdicts), *self._pictures]
+        moved = self._dynamics(rows, verdicts)
+        return told | self._told, [] if as_json else [*self._tables(rows, verdicts, moved), *self._pictures]
+
+    def _dynamics(self, rows: Sequence[Measure], verdicts: Sequence[Saturation]) -> list[str]:
+        """Describe the curves of every model that is judged, and write that down; return it in words."""
+        if not verdicts:
+            return []
+        from mixture.monitor.dynamics import dynamics
+        from mixture.report.monitor_dynamics import dynamics_json, dynamics_words
+        from mixture.storage import write_json
+
+        found = [dynamics(rows, model=one.model) for one in verdicts]
+        write_json(self._folder / "dynamics.json", {"models": [dynamics_json(one) for one in found]})
+        judged = {curve.curve.name for one in verdicts for level in one.levels for curve in level.curves}
+        return [line for one in found for line in dynamics_words(one, judged)]
 
     def _judged(self) -> tuple[list[Measure], list[Saturation]]:
         """Read the table, and judge every model of which several checkpoints are in it."""
@@ -210,14 +224,16 @@ class Examination:
         title = models[0] if len(models) == 1 else f"{len(models)} models"
         self._drawn = render(rows, verdicts, self._folder, title=f"{title}: monitor")
 
-    def _tables(self, rows: Sequence[Measure], verdicts: Sequence[Saturation]) -> list[RenderableType]:
+    def _tables(
+        self, rows: Sequence[Measure], verdicts: Sequence[Saturation], moved: Sequence[str]
+    ) -> list[RenderableType]:
         if not rows:
             return []
         from mixture.report.monitor_table import monitor_table
 
         said = [sentence for one in verdicts for sentence in _spoken(one, several=len(verdicts) > 1)]
         where = f"{self._folder}: {len(rows):,} measures" + (f"; the page is {self._drawn}" if self._drawn else "")
-        return [*monitor_table(rows), *said, where]
+        return [*monitor_table(rows), *said, *moved, where]
 
 
 def _suite(known: Suite | None, file: Path | None, texts: Sequence[Path], levels: str) -> Suite:

@@ -87,6 +87,9 @@ def test_a_run_of_six_checkpoints_is_followed_at_all_levels_and_gets_a_page(clin
     assert [one["step"] for one in said.json["examined"]] == [1, 2, 3, 4, 5, 6]
     assert "came to its end at step 6" in said.err
     assert set(said.json["verdicts"]["run"]) == {"behaviour", "probability", "mechanism", "words"}
+    laws = json.loads((clinic.run / "monitor" / "dynamics.json").read_text())["models"][0]["laws"]
+    holdout = next(law for law in laws if (law["task"], law["metric"], law["domain"]) == ("holdout", "loss", ""))
+    assert {"power_law", "last_checkpoint", "log_line"} <= set(holdout)
     page = clinic.root / said.json["page"]
     text = page.read_text()
     assert page == clinic.run / "monitor" / "index.html"
@@ -101,7 +104,8 @@ def test_a_run_of_six_checkpoints_is_followed_at_all_levels_and_gets_a_page(clin
     assert "nothing to do, all 6 were examined before" in again.err
     assert clinic.table() == before
     assert "niah: score" in " ".join(again.out.split())
-    assert "behaviour: not yet known" in again.out or "behaviour: " in again.out
+    assert "probability: " in again.out
+    assert "holdout loss: leads to " in again.out
 
 
 def test_a_checkpoint_an_export_and_levels_one_after_the_other(clinic: Clinic) -> None:
