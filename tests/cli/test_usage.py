@@ -52,7 +52,7 @@ def test_all_commands_of_the_program_are_known_here() -> None:
     assert {command.name for command in app.registered_commands} == {*COMMANDS, *OF_JOBS, *OF_TRAINING}
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, *OF_TRAINING])
+@pytest.mark.parametrize("command", [*COMMANDS, *sorted(OF_TRAINING)])
 def test_help_shows_what_it_is_for_its_options_and_an_example(shop: Shop, command: str) -> None:
     said = shop.call(command, "--help")
     text = " ".join(said.out.split())
