@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mixture.report.monitor_words import shown
 
 if TYPE_CHECKING:
@@ -32,7 +34,10 @@ def _law(law: Law) -> Iterator[str]:
     parts = []
     if law.power is not None:
         low, high = law.power.a_interval
-        parts.append(f"leads to {shown(law.power.a)} ({shown(low)} to {shown(high)})")
+        # A loss below 0, or an interval wider than all that was seen: the curve does not bend enough to tell.
+        known = high - low <= np.ptp(law.curve.values) and not (law.curve.falls and low < 0)
+        leads = f"leads to {shown(law.power.a)} ({shown(low)} to {shown(high)})"
+        parts.append(leads if known else "where it leads cannot be told yet")
     if law.foretold is not None:
         parts.append(
             f"the last checkpoint was foretold as {shown(law.foretold.expected)}, measured was "
