@@ -27,7 +27,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from mixture.errors import MonitorError, some
-from mixture.train.checkpoint import Stand, read_stand, whole
+from mixture.train.checkpoint import Stand, cause_of, read_stand, whole
 from mixture.train.config import TrainConfig
 from mixture.train.config import load as load_config
 from mixture.train.model import described, read_config
@@ -214,7 +214,8 @@ def _of_checkpoint(place: Path, stand: Stand, dtype: torch.dtype, attention: str
             warnings.filterwarnings("ignore", message=_NO_RANKS)
             load({"model": wanted}, storage_reader=reader, no_dist=True)
     except (OSError, CheckpointException, RuntimeError, ValueError) as error:
-        gone = "it was removed while it was read" if not place.is_dir() else _line(error)
+        cause = cause_of(error)
+        gone = "it was removed while it was read" if not place.is_dir() else _line(cause)
         raise MonitorError(f"{place}: cannot be read ({gone}); name another checkpoint of the run") from error
     return model
 

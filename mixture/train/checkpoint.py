@@ -183,8 +183,8 @@ class Checkpoints:
             )
         except (OSError, CheckpointException, RuntimeError, ValueError) as error:
             raise TrainError(
-                f"{checkpoint}: its tensors do not fit this model ({_cause(error)}); give the model that wrote it, or "
-                "another --out to begin anew"
+                f"{checkpoint}: its tensors do not fit this model ({_cause(cause_of(error))}); give the model that "
+                "wrote it, or another --out to begin anew"
             ) from error
         states.set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
 
@@ -225,14 +225,24 @@ def full_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _unwritten(aside: Path, error: BaseException) -> TrainError:
-    cause = error
-    if isinstance(error, CheckpointException) and error.failures:
-        # A rank's failure and where it happened.
-        cause = error.failures[min(error.failures)][0]
+    cause = cause_of(error)
     why = explain(cause, aside) if isinstance(cause, OSError) else f"{aside}: {_cause(cause)}"
     return TrainError(
         f"the checkpoint could not be written: {why}; earlier ones are whole: mend that and run the same command again"
     )
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Return what failed on the lowest rank that failed, where torch wraps that, else the error itself.
+
+    Raises:
+        KeyboardInterrupt: that is what failed: torch wraps Ctrl-C, too.
+    """
+    failures = error.failures if isinstance(error, CheckpointException) else {}
+    cause = failures[min(failures)][0] if failures else error
+    if isinstance(cause, KeyboardInterrupt):
+        raise cause
+    return cause
 
 
 def _cause(error: BaseException) -> str:
