@@ -20,7 +20,7 @@ from mixture.errors import InputError, nearest
 _SAMPLE = 80
 
 
-def shown(row: bytes | memoryview) -> str:
+def shown(row: bytes | bytearray | memoryview) -> str:
     """Return at most 80 printable characters of a row's start."""
     text = bytes(row[: 4 * _SAMPLE]).decode("utf-8", errors="replace")[:_SAMPLE]
     return "".join(c if c.isprintable() else "\N{MIDDLE DOT}" for c in text)

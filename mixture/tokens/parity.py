@@ -51,9 +51,11 @@ class Proof:
     reason: str = ""
 
 
-def differing(strings: Sequence[str], engine: EncodeText, reference: EncodeText) -> list[str]:
+def differing(strings: Sequence[str], engine: EncodeMany, reference: EncodeText) -> list[str]:
     """Return the strings that the engine tokenizes differently from the reference, in their order."""
-    return [text for text in strings if list(engine(text)) != list(reference(text))]
+    tokens, offsets = engine([text.encode() for text in strings])
+    found = np.split(tokens, offsets[1:-1])
+    return [text for text, own in zip(strings, found, strict=True) if own.tolist() != list(reference(text))]
 
 
 def sample(texts: Sequence[bytes], hi: U64, lo: U64) -> list[str]:

@@ -145,7 +145,7 @@ def prove(backend: Backend) -> tuple[Engine | Routed | None, Proof]:
     try:
         with no_panic():
             engine = Engine(backend.build_engine)
-            unequal = parity.differing(tried, engine.encode_text, backend.encode_text)
+            unequal = parity.differing(tried, engine.encode, backend.encode_text)
     except Unsupported as error:
         return None, Proof(name, "unavailable", reason=f"{error}; {tail}")
     except (ImportError, AttributeError, RuntimeError, ValueError, Panic) as error:

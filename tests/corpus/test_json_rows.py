@@ -1,4 +1,4 @@
-r"""One chunk's rows: by the block and line by line, however the bytes are cut, they are what JSON means."""
+r"""One chunk's rows: many at a time or by Python's parser, however the bytes are cut, they are what JSON means."""
 
 import itertools
 import json
@@ -14,17 +14,17 @@ from mixture.corpus.documents import Reading
 
 
 class Exact(json_rows.Gatherer):
-    """Judges each line alone."""
+    """Judges each line alone, by Python's parser."""
 
-    def _quickly(self, block, lines):  # noqa: ARG002
+    def _quickly(self, lines):  # noqa: ARG002
         return False
 
 
 class Quick(json_rows.Gatherer):
-    """Judges whole blocks alone."""
+    """Judges no line by Python's parser."""
 
-    def _one_by_one(self, lines):
-        raise AssertionError(lines)
+    def _judge(self, line):
+        raise AssertionError(line)
 
 
 def gather(kind, data, reading, *, at=()):
@@ -55,7 +55,7 @@ def plain(rows):
 
 
 def same(data, reading):
-    """Blocks and lines agree, in one piece and byte by byte; return what they say."""
+    """Both ways agree, in one piece and byte by byte; return what they say."""
     slow = exact(data, reading)
     for cuts in ((), range(len(data)), range(0, len(data), 7)):
         assert plain(gather(json_rows.Gatherer, data, reading, at=cuts)) == plain(slow)
@@ -113,7 +113,7 @@ READINGS = st.builds(
 @example([b"null"], Reading())
 @example([b'{"text": "a", "n": -0}'], Reading(columns=("n",)))
 @settings(max_examples=800, deadline=None)
-def test_blocks_and_lines_agree(lines, reading):
+def test_both_ways_agree(lines, reading):
     same(b"\n".join(lines), reading)
 
 
@@ -124,7 +124,7 @@ def test_clean_lines_agree_too(lines, reading):
 
 
 @pytest.mark.parametrize("reading", [Reading(), Reading(columns=("n", "meta.title", "nowhere", "a.b"))])
-def test_ordinary_lines_are_taken_by_the_block(reading):
+def test_ordinary_lines_need_no_judge(reading):
     data = b"".join(
         json.dumps({"text": f"é {n} \U0001f600", "n": n, "meta": {"title": "t"}, "a.b": 0.5}).encode() + b"\n"
         for n in range(200)

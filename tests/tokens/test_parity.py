@@ -29,13 +29,12 @@ class Wrong:
         self.right = right
         self.word = word
 
-    def encode(self, text):
-        raw = text.encode() if isinstance(text, str) else text
-        tokens = self.right.encode(raw)
-        if self.word in raw:
-            tokens = tokens.copy()
-            tokens[3] += 1
-        return tokens
+    def encode_batch(self, texts, parallel):
+        right = self.right.encode_batch(texts, parallel=parallel)
+        offsets = right.layout.offsets.data
+        for row in [row for row, text in enumerate(texts) if self.word in text]:
+            right.layout.content.data[offsets[row] + 3] += 1
+        return right
 
 
 @pytest.fixture
@@ -199,18 +198,14 @@ def test_a_cache_that_grows_too_large_is_thrown_away(opened, monkeypatch):
     assert blind.builds == 2
 
 
-def test_documents_together_and_alone_are_the_same(opened, monkeypatch):
+def test_documents_together_and_alone_are_the_same(opened):
     engine = opened("trained").fast
-    texts = array(*[prose(200, seed) for seed in range(50)], "")
+    texts = array(*[prose(200, seed) for seed in range(50)], "", prose(9_000, 1))
     tokens, offsets = engine.encode(texts)
-    alone = [engine.encode([text])[0].tolist() for text in texts]
+    alone = [engine.encode_text(text.decode()).tolist() for text in texts]
     assert [tokens[a:b].tolist() for a, b in itertools.pairwise(offsets)] == alone
-    # Where a token has fewer bytes than most, the room for tokens grows.
-    monkeypatch.setattr("mixture.tokens.engine._BYTES_PER_TOKEN", 1 << 20)
-    crowded = engine.encode(array(*[prose(9_000, seed) for seed in range(3)]))
-    monkeypatch.undo()
-    for one, other in zip(crowded, engine.encode(array(*[prose(9_000, seed) for seed in range(3)])), strict=True):
-        assert np.array_equal(one, other)
+    nothing, start = engine.encode([])
+    assert (nothing.tolist(), start.tolist()) == ([], [0])
 
 
 def test_the_reference_needs_no_check(opened):
