@@ -89,8 +89,8 @@ class Gatherer:
         return Rows(self._count, row, self._texts, columns, tuple(self._rejects), self._detail)
 
     def _take(self, lines: list[Line]) -> None:
-        if self._marked and not self._count:
-            lines[0] = lines[0].removeprefix(BOM)
+        if self._marked and not self._count and lines[0].startswith(BOM):
+            lines[0] = lines[0][len(BOM) :]
         if not self._quickly(lines):
             for line in lines:
                 if not self._quickly([line]):
