@@ -37,7 +37,7 @@ def _texts(made: argparse._ArgumentGroup) -> None:
     add("--corpus", nargs="+", metavar="[NAME=]PATH", help="folders, files, patterns: .jsonl[.gz|.zst], .parquet")
     add("--tokenizer", type=Path, nargs="+", metavar="FILE", help=".tiktoken, .model, tokenizer.json (default: a BPE)")
     add("--no-short", dest="short", action="store_false", help="leave the corpus of short documents out")
-    add("--megabytes", type=float, default=64, help="code, and smaller corpora again and again (default 64)")
+    add("--megabytes", type=float, default=256, help="code, and smaller corpora again and again (default 256)")
     add("--vocabulary", type=int, default=16_000, help="without --tokenizer: tokens of the BPE (default 16000)")
     add("--peers", type=Path, metavar="DIR", help="peers: virtual environments DIR/datatrove, DIR/dolma")
     add("--slice", type=float, default=24, help="peers: megabytes of each corpus (default 24)")
