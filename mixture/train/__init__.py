@@ -21,7 +21,9 @@ How it goes:
     build             model, optimizer and ranks, made of a config
     resume            where a run begins
     step, loop        a step's gradient; phases, steps, and what lies between
-    examining, ending checkpoints examined while the ranks wait; what that decided, and where the run came to its end
+    course            phases and rates of a run, and what examinations decided of them
+    examining         checkpoints examined while the ranks wait
+    ending, failing   where a run came to its end; what it means when torch gives up
     checkpoint        saved whole, the newest few kept
     breakdown, events, boards, telling    losses by domain and position; what is told, where, and when
     signals           who asks to stop

@@ -157,6 +157,11 @@ class Checkpoints:
         except (OSError, CheckpointException) as error:
             raise _unwritten(pending.aside, error) from error
 
+    def end(self) -> None:
+        """Wait until no rank writes any more: one that left earlier would take the others' group away."""
+        self.finish()
+        self._world.wait()
+
     def _publish(self, pending: _Pending) -> None:
         sizes = {path.name: path.stat().st_size for path in sorted(pending.aside.iterdir())}
         pending.ledger.write(pending.aside / LEDGER)

@@ -1,4 +1,4 @@
-"""A run that examines itself: when, how the ranks wait, and what is decided then.
+"""A run that examines itself: when it does, and how its ranks wait; what comes of it is in `course`.
 
     steps … 400 ─ checkpoint, whole ─ rank 0 examines it, the others wait ─ stay, advance or stop ─ 401 …
 
@@ -13,19 +13,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol
 
 import torch
 import torch.distributed as dist
 
 from mixture.errors import MixtureError
 from mixture.train.checkpoint import Stand
-from mixture.train.ending import Action
 from mixture.train.run import Leg, Run
 from mixture.train.schedule import due
 from mixture.train.world import Say, World
 
-T = TypeVar("T")
+#: What an examination wants done: nothing, the next phase, or the end of the run.
+Action = Literal["stay", "advance", "stop"]
 #: How long ranks wait for an examination.
 _PATIENCE = timedelta(days=7)
 
@@ -90,11 +90,6 @@ class Examining:
         if self._rule is not None and opening is not None and self._world.first:
             longest = max(leg.stretch.length for leg in legs if leg.stretch.steps)
             self._examine = opening(self._run, longest, self._world.device, self._say)
-
-    @property
-    def wanted(self) -> bool:
-        """Whether there are any."""
-        return self._rule is not None
 
     def due(self, before: tuple[int, int], now: tuple[int, int]) -> bool:
         """Say whether one is due between two places of the run, each steps and tokens."""

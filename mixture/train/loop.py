@@ -10,34 +10,29 @@ killed anywhere and started again takes the same sequences in the same steps, on
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
-from mixture.errors import MixtureError, TrainError
-from mixture.ledger import Ledger
+from mixture.errors import MixtureError
 from mixture.loader.batch import Batch, Step, Steps
 from mixture.storage import only_run
 from mixture.train.breakdown import Cells
 from mixture.train.build import Built, build
 from mixture.train.checkpoint import Checkpoints, Stand, full_weights
-from mixture.train.ending import Decided, cut, decisions_of, mark_end, unmark_end, write_decisions
+from mixture.train.course import Course
+from mixture.train.ending import mark_end, unmark_end
 from mixture.train.examining import Examining, Opening
+from mixture.train.failing import explained
 from mixture.train.resume import stand_of, weights_of
 from mixture.train.run import Leg, Run, legs_of
-from mixture.train.schedule import Rates, due
+from mixture.train.schedule import due
 from mixture.train.signals import Stop, heeding
 from mixture.train.step import Result, Stepper
 from mixture.train.telling import Telling, not_finite
 from mixture.train.weights import export
 from mixture.train.world import Say, World, join
-
-#: What torch says when a rank is gone.
-_LOST = re.compile(r"gloo|nccl|connection|timed? ?out|peer|socket|store", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -91,21 +86,8 @@ def train(run: Run, say: Say, tell: Say, choices: Choices | None = None, opening
     with join(parallel.replicate, parallel.cp) as world, heeding() as stop:
         quiet: Say = lambda _: None  # noqa: E731
         training = _Training(run, world, *((say, tell) if world.first else (quiet, quiet)), stop)
-        try:
-            with training.prepared(choices or Choices(), opening):
-                return training.go()
-        except torch.OutOfMemoryError as error:
-            raise TrainError(
-                f"rank {world.rank}: the GPU's memory is used up ({_line(error)}); lower batch.micro or loss.chunk, "
-                "say checkpointing: full, or take more GPUs (parallel.cp for longer sequences)"
-            ) from error
-        except RuntimeError as error:
-            if world.size == 1 or not _LOST.search(str(error)):
-                raise
-            raise TrainError(
-                f"rank {world.rank}: lost another rank ({_line(error)}); what was saved is whole: the same command "
-                "goes on from there, and with --max-restarts torchrun gives it by itself"
-            ) from error
+        with explained(world), training.prepared(choices or Choices(), opening):
+            return training.go()
 
 
 class _Training:
@@ -117,12 +99,7 @@ class _Training:
         self._checkpoints = Checkpoints(
             run.out / "checkpoints", world, keep=rules.keep, asynchronous=rules.asynchronous
         )
-
         self._examining = Examining(run, world, say)
-        self._decided: list[Decided] = []
-        self._waived: list[Decided] = []
-        #: Why an examination ended the run.
-        self._gate = ""
 
     @contextlib.contextmanager
     def prepared(self, choices: Choices, opening: Opening | None) -> Iterator[None]:
@@ -131,18 +108,17 @@ class _Training:
         problem: MixtureError | None = None
         with contextlib.ExitStack() as stack:
             try:
-                self._legs = legs_of(run)
+                planned = legs_of(run)
                 self._stand = stand_of(run, newest, self._say, changed=choices.changed)
-                self._follow_decisions(anew=choices.changed)
-                self._rates = Rates.of(run.config, [leg.stretch for leg in self._legs])
                 self._begun = self._stand.step
+                self._course = Course(run, world, self._say, planned, step=self._begun, anew=choices.changed)
+                legs = self._course.legs
                 weights = weights_of(run, newest, self._say)
-                leg = self._legs[self._stand.phase]
-                self._built: Built = build(run, self._legs, leg, world, self._say, anyway=choices.anyway)
+                self._built: Built = build(run, legs, legs[self._stand.phase], world, self._say, anyway=choices.anyway)
                 if world.first:
                     stack.enter_context(only_run(run.out))
                     run.describe()
-                self._examining.open(opening, self._legs)
+                self._examining.open(opening, legs)
             except MixtureError as error:
                 problem = error
             world.together(problem)
@@ -151,16 +127,6 @@ class _Training:
                 self._checkpoints.load(weights, self._built.trainee, self._built.optimizer)
             yield
 
-    def _follow_decisions(self, *, anew: bool) -> None:
-        """Take the course that examinations decided on before, unless it is to be another."""
-        found = decisions_of(self._run.out, self._stand.step)
-        self._waived = [one for one in found if anew and one.action == "stop"]
-        self._decided = [one for one in found if one not in self._waived]
-        self._legs = cut(self._legs, self._decided)
-        self._gate = next((one.reason for one in self._decided if one.action == "stop"), "")
-        for one in self._decided:
-            self._say(f"step {one.step:,}: {one.action}, as was decided there: {one.reason}")
-
     def go(self) -> Outcome:
         """Take all steps that are left, and end the run."""
         telling = self._telling()
@@ -168,40 +134,41 @@ class _Training:
         try:
             if self._world.first:
                 unmark_end(self._run.out)
-                if self._waived:
-                    write_decisions(self._run.out, self._decided)
+            self._course.waive()
             self._examine_where_it_stands(telling)
-            for number in range(self._stand.phase, len(self._legs)):
+            for number in range(self._stand.phase, len(self._course.legs)):
                 # Legs may be cut on the way.
-                leg = self._legs[number]
+                leg = self._course.legs[number]
                 if leg.stretch.steps and not self._over:
                     loss = self._leg(number, leg, telling) or loss
         except (MixtureError, SystemExit):
             # All ranks end together, so what they were writing can be ended, too.
-            self._end_saves()
+            self._checkpoints.end()
             raise
         finally:
             if telling is not None:
                 telling.close()
         if self._stand.step > self._begun:
             self._save()
-        self._end_saves()
+        self._checkpoints.end()
         signal = self._stop.signal
         exported = self._export() if self._run.config.checkpoints.export and signal is None else None
         if self._world.first and signal is None:
             mark_end(self._run.out, self._stand)
-        return Outcome(self._stand, self._begun, loss, exported, signal, self._gate)
+        return Outcome(self._stand, self._begun, loss, exported, signal, self._course.gate)
 
     @property
     def _over(self) -> bool:
         """Whether the run ends here, asked to by a signal or by a gate."""
-        return self._stop.agreed or bool(self._gate)
+        return self._stop.agreed or bool(self._course.gate)
 
     def _telling(self) -> Telling | None:
         """Open what is told of steps, on rank 0."""
         if not self._world.first:
             return None
-        return Telling(self._run, self._legs, self._built, self._world, self._say, self._tell, done=self._stand.step)
+        return Telling(
+            self._run, self._course.legs, self._built, self._world, self._say, self._tell, done=self._stand.step
+        )
 
     def _leg(self, number: int, leg: Leg, telling: Telling | None) -> float | None:
         """Train on one phase, from where the run stands; return the last loss."""
@@ -219,7 +186,7 @@ class _Training:
         with self._steps(number, leg) as steps:
             for step, batches in self._taken(steps, leg):
                 result = self._one(stepper, step, batches, leg)
-                lr = self._rates.lr(number, step.number)
+                lr = self._course.rates.lr(number, step.number)
                 stepper.take(lr)
                 before, loss = self._stand, result.loss
                 self._stand = replace(
@@ -239,7 +206,7 @@ class _Training:
                     since = time.perf_counter()
                 if result.stop:
                     self._stop.agree()
-                if self._over or leg is not self._legs[number]:
+                if self._over or leg is not self._course.legs[number]:
                     return loss
         return loss
 
@@ -301,8 +268,8 @@ class _Training:
 
     def _examine_where_it_stands(self, telling: Telling | None) -> None:
         """Examine what was due at the last checkpoint, or the model before its first step."""
-        leg = self._legs[self._stand.phase]
-        if self._gate or not self._examining.due_at(self._stand, leg):
+        leg = self._course.legs[self._stand.phase]
+        if self._course.gate or not self._examining.due_at(self._stand, leg):
             return
         if not self._stand.step:
             self._save()
@@ -317,48 +284,14 @@ class _Training:
             telling.examination(at.step, found)
         if found.abandoned:
             self._stop.agree()
-        elif found.action != "stay":
-            self._decide(Decided(at.step, found.action, at.phase, at.sequences, found.reason), telling)
-
-    def _decide(self, decided: Decided, telling: Telling | None) -> None:
-        """Write a decision down, and take the course that it is for; a schedule that cannot be laid anew forbids it."""
-        if (decided.step, decided.action) in {(one.step, one.action) for one in (*self._decided, *self._waived)}:
             return
-        legs = cut(self._legs, [decided])
-        try:
-            rates = Rates.of(self._run.config, [leg.stretch for leg in legs])
-        except MixtureError as error:
-            self._say(f"step {decided.step:,}: {decided.action} is not possible: {error}")
-            return
-        self._decided.append(decided)
-        if self._world.first:
-            write_decisions(self._run.out, self._decided)
-        self._world.wait()
-        self._say(f"step {decided.step:,}: {decided.action}: {decided.reason}")
-        if decided.action == "stop":
-            self._gate = decided.reason
-            return
-        self._legs, self._rates = legs, rates
+        self._course.decide(found, at)
         if telling is not None:
-            telling.replan(legs)
+            telling.replan(self._course.legs)
 
     def _save(self) -> None:
-        self._checkpoints.save(self._stand, self._ledger(), self._built.trainee, self._built.optimizer)
-
-    def _end_saves(self) -> None:
-        """Wait until no rank writes a checkpoint any more: one that left earlier would take the others' group away."""
-        self._checkpoints.finish()
-        self._world.wait()
-
-    def _ledger(self) -> Ledger:
-        """Return what was trained on so far."""
-        at = self._stand
-        taken = [
-            leg.stretch.sequences if number < at.phase else at.sequences if number == at.phase else 0
-            for number, leg in enumerate(self._legs)
-        ]
-        shuffles = [leg.config.order.of(len(leg.stream)) for leg in self._legs]
-        return Ledger.of(self._run.lock, self._run.lock_path, taken, shuffles)
+        ledger = self._course.ledger(self._stand)
+        self._checkpoints.save(self._stand, ledger, self._built.trainee, self._built.optimizer)
 
     def _export(self) -> Path:
         """Write the weights in Hugging Face's format, unless the run had come to its end before, and they are there."""
@@ -370,8 +303,3 @@ class _Training:
             export(self._built.trainee, weights, folder)
         self._world.wait()
         return folder
-
-
-def _line(error: BaseException) -> str:
-    """Return the first sentence of what torch says."""
-    return " ".join(str(error).split()).partition(". ")[0][:200].rstrip(".")

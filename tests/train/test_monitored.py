@@ -151,6 +151,23 @@ def test_a_gate_that_advances_goes_to_the_next_phase_and_so_does_a_run_that_goes
     assert losses(gym, "parts") == losses(gym, "whole")
 
 
+def test_a_decision_at_a_run_s_last_checkpoint_is_followed_once_by_the_run_that_goes_on(
+    gym: Gym, suite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deciding(monkeypatch, lambda step: Decision("advance" if step == 2 else "stay", "short context has recovered"))
+    rule = {"every": "2 steps", "suite": suite, "first": False}
+    changes = {"lock": "phased.lock.json", "batch": {"sequences": 24}, "monitor": rule}
+    first = gym.train(stop="2 steps", **changes)
+    assert "step 2: advance: short context has recovered" in first.err
+    said = gym.train(stop="100%", **changes)
+    assert said.code == 0, said.err
+    assert "step 2: advance, as was decided there: short context has recovered" in said.err
+    assert "step 2: advance: " not in said.err
+    decisions = json.loads((gym.root / "run" / "gates.json").read_text())["decisions"]
+    assert [(one["step"], one["action"]) for one in decisions] == [(2, "advance")]
+    assert [event["phase"] for event in gym.events() if "phase" in event] == ["short"] * 2 + ["long"] * 3
+
+
 def test_an_examination_that_fails_is_told_of_and_training_goes_on(
     gym: Gym, suite: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
