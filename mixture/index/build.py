@@ -1,6 +1,6 @@
 """The bucket stage: the store's parts, joined and sorted into one table; no token is read.
 
-Parts' rows get their source, domain and carried columns and go to a staging file, which `index.sort` sorts by id.
+Parts' rows get their source, domain and carried columns, and `index.sort` sorts them by id.
 
 Length buckets are not here. Edges are a question asked of the index.
 """
@@ -8,15 +8,13 @@ Length buckets are not here. Edges are a question asked of the index.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from mixture import schemas
 from mixture.engine import Progress
@@ -27,7 +25,7 @@ from mixture.index.origins import how_read, write_stretches
 from mixture.index.sort import sort_index, staged_name
 from mixture.recipe import Recipe
 from mixture.recipe.sources import DomainRule, Source
-from mixture.storage import Place, exists, prefetch, publish, read_json, read_record, workbench, write_json
+from mixture.storage import Place, exists, prefetch, read_json, read_record, workbench, write_json
 from mixture.storage.tables import open_parquet
 from mixture.tokens.ingest import Store, StoredPart
 from mixture.tokens.store import damaged, read_parquet, widest
@@ -139,35 +137,25 @@ def _build(recipe: Recipe, store: Store, folder: Place, progress: Progress) -> d
     carried = tuple(dict.fromkeys(name for source in recipe.sources for name in source.carry))
     prefetch([part.files.documents for part in store.parts])
     schema = _staging_schema(store, carried)
-    no_domain = 0
+    tables = _tables(store, schema, carried, recipe, progress)
     with workbench(folder) as bench:
-        staging = bench / "staging.parquet"
-        with (
-            publish(staging) as out,
-            pq.ParquetWriter(pa.PythonFile(out, "w"), schema, compression="lz4") as writer,
-        ):
-            for rank, source in enumerate(recipe.sources):
-                for number, part in enumerate(store.parts):
-                    if part.unit.source.name != source.name:
-                        continue
-                    table, without = _part_rows(part, (rank, number), schema, carried, recipe)
-                    no_domain += without
-                    writer.write_table(table)
-                    progress.advance(part.record["documents"])
-        try:
-            record = sort_index(staging, folder / "index.parquet", schema, carried, keep=recipe.duplicates == "keep")
-        except duckdb.Error as error:
-            # It sorts on disk where memory does not suffice; a full disk is the usual cause.
-            cause = " ".join(str(error).split())
-            raise StoreError(
-                f"{folder}: the index cannot be sorted there ({cause}); free some space and run again"
-            ) from error
-        finally:
-            staging.unlink(missing_ok=True)
+        keep = recipe.duplicates == "keep"
+        record = sort_index(tables, folder / "index.parquet", bench, schema, carried, keep=keep)
     for number, name in enumerate(carried):
         if pa.types.is_null(schema.field(staged_name(number)).type):
             progress.say(f"bucket: no document has a value in {name!r}, which the recipe carries; is it misspelt?")
-    return record | {"no_domain": no_domain}
+    return record | {"no_domain": store.documents - record.pop("staged")}
+
+
+def _tables(
+    store: Store, schema: pa.Schema, carried: Sequence[str], recipe: Recipe, progress: Progress
+) -> Iterator[pa.Table]:
+    """Yield the rows of each part, source by source."""
+    for rank, source in enumerate(recipe.sources):
+        for number, part in enumerate(store.parts):
+            if part.unit.source.name == source.name:
+                yield _part_rows(part, (rank, number), schema, carried, recipe)
+                progress.advance(part.record["documents"])
 
 
 def _staging_schema(store: Store, carried: Sequence[str]) -> pa.Schema:
@@ -193,7 +181,7 @@ def _columns_schema(part: StoredPart) -> pa.Schema:
 
 def _part_rows(
     part: StoredPart, numbers: tuple[int, int], schema: pa.Schema, carried: Sequence[str], recipe: Recipe
-) -> tuple[pa.Table, int]:
+) -> pa.Table:
     documents = read_parquet(part.files.documents)
     lengths = schemas.numbers(documents["n_tokens"])
     source = part.unit.source
@@ -251,7 +239,7 @@ def _mapped(values: pa.Array, rule: DomainRule) -> pa.Array:
     return renamed.take(coded.indices)
 
 
-def _without_domainless(table: pa.Table, recipe: Recipe, source: Source) -> tuple[pa.Table, int]:
+def _without_domainless(table: pa.Table, recipe: Recipe, source: Source) -> pa.Table:
     named = pc.cast(pc.binary_length(table["domain"]), pa.bool_())
     lacking = pc.or_kleene(pc.is_null(table["domain"]), pc.invert(named))
     count = pc.sum(lacking).as_py() or 0
@@ -263,4 +251,4 @@ def _without_domainless(table: pa.Table, recipe: Recipe, source: Source) -> tupl
             f"the first in {row['input_file']}, row {row['input_row']}; name another field or a constant domain, or "
             "leave them out with on_bad_row: skip"
         )
-    return (table.filter(pc.invert(lacking)) if count else table), count
+    return table.filter(pc.invert(lacking)) if count else table
