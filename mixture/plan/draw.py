@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from mixture import schemas
 from mixture.engine import Engine, Progress, Task
+from mixture.engine.memory import keep_freed
 from mixture.hashing import id_array
 from mixture.plan.cells import Counts, Grid
 from mixture.plan.context import CONTEXTS, context_sums
@@ -119,6 +120,7 @@ def survey(pool: Pool, folder: Place, engine: Engine, progress: Progress) -> Sur
 
 def survey_stretch(pool: str, first: int, stop: int, target: str) -> dict[str, Any]:
     """Task: sum some row groups; the large sums go to a file, flat: (cells, levels, BINS)."""
+    keep_freed()
     here = Pool.read(as_place(pool))
     grid, levels = here.grid, here.most_seen + 1
     # One more cell than there are takes what has none.
@@ -268,6 +270,7 @@ def draw_stretch(pool: str, first: int, stop: int, level: list[int], last: list[
         targets: files for documents seen at most twice by the end, for those seen more often, and for those of the
             last bin, with what puts them in order.
     """
+    keep_freed()
     here = Pool.read(as_place(pool))
     levels, bins_ = np.array(level, np.int64), np.array(last, np.int64)
     held: list[list[pa.Table]] = [[], [], []]
@@ -284,7 +287,7 @@ def draw_stretch(pool: str, first: int, stop: int, level: list[int], last: list[
         table = _document_table(found, chosen, here)
         for where, mask in zip(held, (~is_often, is_often), strict=False):
             if mask.any():
-                where.append(table.filter(pa.array(mask)) if not mask.all() else table)
+                where.append(table.take(schemas.column(np.flatnonzero(mask))) if not mask.all() else table)
         if edge.any():
             held[2].append(_edge_table(found, np.flatnonzero(edge)))
     return [_write(as_place(target), tables) for target, tables in zip(targets, held, strict=True)]

@@ -17,6 +17,7 @@ import xxhash
 
 from mixture import schemas
 from mixture.engine import Engine, Progress, Task
+from mixture.engine.memory import keep_freed
 from mixture.hashing import id_array, id_words, key
 from mixture.index.rows import IndexReader
 from mixture.plan.cells import Counts, Grid
@@ -94,6 +95,7 @@ def write_slices(
 
 def write_slice(pool: str, drawn: str, number: int, folder: str) -> dict[str, Any]:
     """Task: lay out one slice and publish it."""
+    keep_freed()
     here = Pool.read(as_place(pool))
     value = read_record(as_place(drawn), "thresholds", "once", "often", "layout") or {}
     thresholds = tuple(Threshold.from_json(t) for t in value["thresholds"])
@@ -138,7 +140,9 @@ def slice_rows(
                 table, heavy = rows
                 found.append(table)
                 top += heavy
-    joined = pa.concat_tables([table for table in found if len(table)] or [_empty()]).unify_dictionaries()
+    joined = pa.concat_tables(
+        [table for table in found if len(table)] or [_UNORDERED.empty_table()]
+    ).unify_dictionaries()
     joined = joined.combine_chunks()
     # Files come by kind, then copy, then id and domain; equal places are put in order by what they are.
     places, path, copies_of = (schemas.numbers(joined[name]) for name in ("place", "path", "copy"))
@@ -149,9 +153,10 @@ def slice_rows(
     return laid.select(schemas.PLAN.names).cast(schemas.PLAN), _heaviest(top)
 
 
-def _empty() -> pa.Table:
-    fields = [field for field in schemas.PLAN if field.name != "position"]
-    return pa.schema([*fields, pa.field("place", pa.uint64()), pa.field("path", pa.int64())]).empty_table()
+#: A slice's rows before they are in order.
+_UNORDERED = pa.schema(
+    [*(f for f in schemas.PLAN if f.name != "position"), pa.field("place", pa.uint64()), pa.field("path", pa.int64())]
+)
 
 
 def _copy_rows(
@@ -195,7 +200,7 @@ def _table(found: Candidates, chosen: Counts, size: Counts, copy: int, pool: Poo
         "place": schemas.column(place(pool.seed, hi, lo, keys[rows.domain], copies)),
         "path": schemas.column(path),
     }
-    return pa.table(columns).cast(_empty().schema)
+    return pa.table(columns).cast(_UNORDERED)
 
 
 def _top(found: Candidates, newest: Counts, total: Counts, times: Counts, pool: Pool) -> list[dict[str, Any]]:
