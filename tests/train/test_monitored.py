@@ -119,6 +119,7 @@ def test_a_gate_that_stops_a_run_stops_it_for_good(gym: Gym, suite: str, monkeyp
     again = gym.train(monitor=rule)
     assert (again.json["step"], again.json["gate"]) == (4, "all is saturated")
     assert len(losses(gym, "run")) == 4
+    assert [event["step"] for event in examinations(gym)] == [2, 4]
 
 
 def test_changed_goes_on_all_the_same(gym: Gym, suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,6 +127,9 @@ def test_changed_goes_on_all_the_same(gym: Gym, suite: str, monkeypatch: pytest.
     rule = {"every": "2 steps", "suite": suite, "first": False}
     assert gym.train(monitor=rule).json["step"] == 2
     said = gym.train("--changed", monitor=rule)
+    assert (said.json["step"], said.json["gate"]) == (6, None)
+    # From then on nothing was ever decided.
+    said = gym.train(monitor=rule)
     assert (said.json["step"], said.json["gate"]) == (6, None)
     gym.train(out="plain")
     assert losses(gym, "run") == losses(gym, "plain")
@@ -143,6 +147,8 @@ def test_a_gate_that_advances_goes_to_the_next_phase_and_so_does_a_run_that_goes
     assert phases[:2] == ["short", "short"]
     assert set(phases[2:]) == {"long"}
     assert "step 2: advance: short context has recovered" in whole.err
+    told = [line.split(" · ")[0] for line in whole.err.splitlines() if " · loss " in line]
+    assert told == ["step 1/9 short", "step 2/9 short", "step 3/5 long", "step 4/5 long", "step 5/5 long"]
     assert [event["sequences"] for event in gym.events("whole") if "phase" in event][:3] == [24, 48, 24]
     # Stopped on the way, and gone on: the same sequences, the same losses.
     for stop in ("8 steps", "100%"):
