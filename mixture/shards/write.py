@@ -26,6 +26,7 @@ from mixture.pack.layout import Layout, Rules
 from mixture.plan.context import as_rows, context_sums
 from mixture.plan.window import piece_facts, read_window
 from mixture.recipe import Buckets
+from mixture.shards.gather import Sources, gather
 from mixture.shards.record import hash_rows, record_path, rows_path, sum_cells
 from mixture.storage import as_place, publish, write_json
 from mixture.tokens.store import OpenPart, Tokens, fetch_rows, open_parts, part_names, part_path
@@ -154,13 +155,16 @@ def write_shard(
     rows, around = ShardRows.of(table), (len(how.prefix), len(how.suffix))
     names = part_names(as_place(parts))
     opened = open_parts([part_path(as_place(store), names[number]) for number in rows.parts])
-    fetch_rows([(part, rows.row[mine]) for part, mine in zip(opened, rows.by_part(), strict=True)])
+    by_part = list(zip(opened, rows.by_part(), strict=True))
+    fetch_rows([(part, rows.row[mine]) for part, mine in by_part])
     row_hashes: list[str] = []
     path = as_place(target)
     with publish(path) as out, pa.ipc.new_file(pa.PythonFile(out, "w"), how.schema) as writer:
-        for batch in _batches(rows, opened, layout, how):
+        for batch in _batches(rows, by_part, layout, how):
             writer.write_batch(batch)
             row_hashes += hash_rows(batch)
+            # The next one finds room where this one was.
+            del batch
     record = {
         "shard": path.name,
         "stream": stream,
@@ -177,47 +181,46 @@ def write_shard(
     return record
 
 
-def _batches(rows: ShardRows, parts: list[OpenPart], layout: Layout, how: Geometry) -> Iterator[pa.RecordBatch]:
-    """Yield a shard's sequences, some at once; the tokens are lent until the next."""
-    starts = _document_starts(rows, parts)
+def _batches(
+    rows: ShardRows, by_part: list[tuple[OpenPart, Ints]], layout: Layout, how: Geometry
+) -> Iterator[pa.RecordBatch]:
+    """Yield a shard's sequences, some at once; holds none of them."""
+    sources, starts = Sources.of([part.tokens for part, _ in by_part]), _document_starts(rows, by_part)
     per_batch = max(1, _BATCH_TOKENS // how.length)
-    # One room for the tokens of all batches: fresh pages cost as much as filling them.
-    room: Tokens = np.empty(min(per_batch, layout.sequences) * how.length, how.token.to_pandas_dtype())
     for low in range(0, layout.sequences, per_batch):
         high = min(low + per_batch, layout.sequences)
-        pieces, marks = layout.pieces.of_sequences(low, high), layout.marks.of_sequences(low, high)
-        tokens = room[: (high - low) * how.length]
-        _copy(rows, parts, starts, pieces, tokens, how)
-        tokens[marks.sequence * how.length + marks.start] = marks.token
-        yield _batch(rows, pieces, marks, tokens, high - low, how)
+        laid = layout.pieces.of_sequences(low, high), layout.marks.of_sequences(low, high)
+        yield _batch(rows, *laid, _copy(rows, sources, starts, laid, high - low, how), high - low, how)
 
 
-def _copy(rows: ShardRows, parts: list[OpenPart], starts: Ints, pieces: Pieces, out: Tokens, how: Geometry) -> None:
-    """Fill `out` with sequences: each piece's own tokens from the store, separators from the frame, zeros elsewhere."""
-    if int(pieces.size.sum()) < len(out):
-        out.fill(0)
+def _copy(
+    rows: ShardRows, sources: Sources, starts: Ints, laid: tuple[Pieces, Marks], sequences: int, how: Geometry
+) -> Tokens:
+    """Return sequences end to end: own tokens from the store, separators from the frame, marks, zeros elsewhere."""
+    pieces, marks = laid
     place = pieces.sequence * how.length + pieces.start
     # Offsets in the document's own tokens; the part of a piece below 0 or past the end is separator.
     begin = rows.doc_start[pieces.row] + pieces.offset
     end = begin + pieces.size
     length = rows.doc_length[pieces.row]
     own_begin, own_end = np.clip(begin, 0, length), np.clip(end, 0, length)
-    part = rows.part[pieces.row]
-    values = [opened.tokens for opened in parts]
-    columns = (part, place + own_begin - begin, own_end - own_begin, starts[pieces.row] + own_begin)
-    for which, to, size, source in zip(*(column.tolist() for column in columns), strict=True):
-        out[to : to + size] = values[which][source : source + size]
+    source, size, to = starts[pieces.row] + own_begin, own_end - own_begin, place + np.clip(-begin, 0, pieces.size)
+    out = gather(sources, rows.part[pieces.row], source, size, to, sequences * how.length)
+    # With marks, ids may need a wider type than the store's.
+    out = out.astype(how.token.to_pandas_dtype(), copy=False)
     for ids, at in ((how.prefix, -len(how.prefix)), (how.suffix, None)):
         for number, token in enumerate(ids):
             offset = at + number if at is not None else length + number
             inside = (begin <= offset) & (offset < end)
             out[(place + offset - begin)[inside]] = token
+    out[marks.sequence * how.length + marks.start] = marks.token
+    return out
 
 
-def _document_starts(rows: ShardRows, parts: list[OpenPart]) -> Ints:
+def _document_starts(rows: ShardRows, by_part: list[tuple[OpenPart, Ints]]) -> Ints:
     """Return where each row's document starts among its part's tokens, shape (n,)."""
     starts = np.zeros(len(rows.row), np.int64)
-    for opened, mine in zip(parts, rows.by_part(), strict=True):
+    for opened, mine in by_part:
         starts[mine] = opened.offsets[rows.row[mine]]
     return starts
 
