@@ -220,6 +220,32 @@ def test_ctrl_c_in_an_examination_ends_the_run_there_and_the_next_start_examines
     assert steps(gym) == [4]
 
 
+def test_a_run_that_is_to_end_leaves_the_examination_to_the_next_start(
+    gym: Gym, suite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mixture.train import telling
+
+    tell, real, asked = telling.line, in_training.InTraining.__call__, list[str]()
+
+    def interrupted(event: Any, goal: Any) -> str:
+        if event.step == 3:
+            signal.raise_signal(signal.SIGINT)
+        return tell(event, goal)
+
+    def counted(self: Any, checkpoint: Path, **how: Any) -> Any:
+        asked.append(checkpoint.name)
+        return real(self, checkpoint, **how)
+
+    rule = {"every": "4 steps", "suite": suite, "first": False}
+    monkeypatch.setattr(in_training.InTraining, "__call__", counted)
+    with monkeypatch.context() as patch:
+        patch.setattr(telling, "line", interrupted)
+        assert gym.train(monitor=rule).json["step"] == 4
+    assert asked == []
+    assert gym.train(monitor=rule).json["step"] == 6
+    assert asked == ["step-00000004"]
+
+
 def test_two_ranks_wait_for_the_first(gym: Gym, suite: str) -> None:
     said = gym.ranks(2, monitor={"every": "3 steps", "suite": suite, "first": False}, stop="4 steps")
     assert said[0].code == 0, said[0].err
