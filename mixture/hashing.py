@@ -11,6 +11,7 @@ A draw is a pure function of (seed, purpose, document, occurrence), written down
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -45,6 +46,7 @@ def _mix_int(x: int) -> int:
     return int(mix(np.array([x & _MASK], dtype=np.uint64))[0])
 
 
+@functools.cache
 def key(seed: int, purpose: str) -> int:
     """Return the 64-bit key of one stream of draws.
 

@@ -107,7 +107,7 @@ class Shop(Kitchen):
     def is_clean(self, work: str = "work") -> None:
         """Claim that nothing is half-written."""
         assert not list((self.root / work).rglob("*.tmp"))
-        assert not list((self.root / work).rglob("staging.parquet"))
+        assert not list((self.root / work).rglob("staging.arrow"))
 
 
 @pytest.fixture
