@@ -35,8 +35,8 @@ from mixture.plan.records import Plan
 from mixture.plan.window import Windows, read_window, windows
 from mixture.storage.mirror import Mirror, Stretches, merged, without
 from mixture.storage.transfer import Range, cut
-from mixture.tokens import store
-from mixture.tokens.store import HEAD_BYTES, OpenPart, fetch_rows
+from mixture.tokens import parts as opened
+from mixture.tokens.parts import HEAD_BYTES, OpenPart, fetch_rows
 
 Ints = npt.NDArray[np.int64]
 # In its package, a function has the module's name.
@@ -105,13 +105,13 @@ class Counted:
 
 @contextmanager
 def counting(spare: float) -> Iterator[Counted]:
-    """Count instead of fetching; `spare` stands for `store.SPARE`."""
-    counted, before = Counted(), (mirrors._fetch, store.SPARE)  # noqa: SLF001
-    mirrors._fetch, store.SPARE = counted.fetch, spare  # noqa: SLF001
+    """Count instead of fetching; `spare` stands for `opened.SPARE`."""
+    counted, before = Counted(), (mirrors._fetch, opened.SPARE)  # noqa: SLF001
+    mirrors._fetch, opened.SPARE = counted.fetch, spare  # noqa: SLF001
     try:
         yield counted
     finally:
-        mirrors._fetch, store.SPARE = before  # noqa: SLF001
+        mirrors._fetch, opened.SPARE = before  # noqa: SLF001
 
 
 def parts_of(index: Index) -> list[Ints]:
@@ -207,7 +207,7 @@ CASES = (
 )
 
 
-def bench(documents: int, rounds: Rounds, spares: Sequence[float] = (store.SPARE,)) -> list[dict[str, Any]]:
+def bench(documents: int, rounds: Rounds, spares: Sequence[float] = (opened.SPARE,)) -> list[dict[str, Any]]:
     """Plan each case over an index of so many documents; return a row for each run of shards."""
     rows = []
     for number, case in enumerate(CASES):

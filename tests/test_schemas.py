@@ -43,13 +43,13 @@ import sys, tempfile
 from pathlib import Path
 import numpy as np, pyarrow as pa
 import mixture.shards.write
-from mixture.tokens import store
+from mixture.tokens import parts, store
 part = store.PartFiles(Path(tempfile.mkdtemp()), 0)
 ids = np.arange(2, dtype=np.uint64)
 facts = {"rows": [2], "rejected": {}, "samples": []}
 columns = {name: np.arange(2) for name in ("n_bytes", "input", "input_row")}
 store.write_part(part, (ids, ids), np.arange(5, dtype=np.uint32), np.array([0, 2, 5]), columns, pa.uint16(), facts)
-assert store.open_part(part.tokens).tokens.tolist() == [0, 1, 2, 3, 4]
+assert parts.open_part(part.tokens).tokens.tolist() == [0, 1, 2, 3, 4]
 assert len(store.read_parquet(part.documents)) == 2
 assert "pandas" not in sys.modules
 """

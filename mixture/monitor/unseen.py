@@ -30,7 +30,8 @@ from mixture.plan.stretch import slice_file
 from mixture.schemas import numbers
 from mixture.storage import as_place
 from mixture.storage.tables import open_parquet
-from mixture.tokens.store import damaged, fetch_rows, open_parts, part_path
+from mixture.tokens.parts import fetch_rows, open_parts
+from mixture.tokens.store import damaged, part_path
 from mixture.trace import Trace
 
 #: Ends of files' names and formats; any other file is read as one text.

@@ -26,7 +26,8 @@ from mixture.related import terms, walk
 from mixture.related.terms import Ints, Terms
 from mixture.related.vectors import ByVectors, as_vectors, read_vectors
 from mixture.storage import Place, as_place, read_record, write_json
-from mixture.tokens.store import open_part, part_names, part_path, write_parquet
+from mixture.tokens.parts import open_part
+from mixture.tokens.store import part_names, part_path, write_parquet
 
 #: Related documents, Parquet, one file for each block.
 RELATED = pa.schema(

@@ -37,7 +37,8 @@ from mixture.scores.ngrams import I64, Finder, Shared, least_whole, shared
 from mixture.scores.tables import ScoreTable
 from mixture.storage import Place, as_place, exists, read_record, write_json
 from mixture.tokens.ingest import Store, StoredPart
-from mixture.tokens.store import open_part, read_parquet, write_parquet
+from mixture.tokens.parts import open_part
+from mixture.tokens.store import read_parquet, write_parquet
 from mixture.workspace import Workspace
 
 VERSION = "1"

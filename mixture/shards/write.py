@@ -29,7 +29,8 @@ from mixture.recipe import Buckets
 from mixture.shards.gather import Sources, gather
 from mixture.shards.record import hash_rows, record_path, rows_path, sum_cells
 from mixture.storage import as_place, publish, write_json
-from mixture.tokens.store import OpenPart, Tokens, fetch_rows, open_parts, part_names, part_path
+from mixture.tokens.parts import OpenPart, fetch_rows, open_parts
+from mixture.tokens.store import Tokens, part_names, part_path
 
 #: Tokens in a record batch, about: 16 to 32 MB.
 _BATCH_TOKENS = 8 << 20

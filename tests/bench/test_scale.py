@@ -13,7 +13,7 @@ from bench.__main__ import main
 from bench.measure import Rounds
 from bench.scale_bytes import Case, Part, Window, fetched
 from bench.scale_work import Asked, Laid, Size
-from mixture.tokens.store import HEAD_BYTES, OFFSETS_BLOCK
+from mixture.tokens.parts import HEAD_BYTES, OFFSETS_BLOCK
 
 TOKEN = 4
 

@@ -18,7 +18,7 @@ from mixture.errors import InputError, RecipeError
 from mixture.index.build import Index
 from mixture.tokens import inputs, join
 from mixture.tokens.ingest import Store
-from mixture.tokens.store import open_part
+from mixture.tokens.parts import open_part
 from tests.conftest import WORDS, Kitchen
 
 Row = dict[str, Any]
