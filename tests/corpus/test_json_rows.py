@@ -260,6 +260,13 @@ def test_a_field_may_have_any_name(name):
     assert fast(data, Reading(columns=(name,))).texts == [b"t"] * 3
 
 
+def test_the_text_may_be_a_column_besides():
+    data = '{"text": "é", "n": 1}\n{"text": "b", "text.x": 2}'.encode()
+    reading = Reading(columns=("text", "text.x"))
+    assert same(data, reading).texts == [b"\xc3\xa9", b"b"]
+    assert fast(data, reading).columns.to_pylist() == [{"text": "é", "text.x": None}, {"text": "b", "text.x": 2}]
+
+
 def test_columns_keep_the_documents_rows_without_the_rejected_ones():
     data = b'{"text": "a", "n": 1}\n{"text": "", "n": 2}\n{"text": "c", "n": 3}\n'
     assert same(data, Reading(columns=("n",))).columns["n"].to_pylist() == [1, 3]
