@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from bench import scaling
@@ -26,13 +28,8 @@ def test_the_limit_is_the_one_that_itself_falls_short_most(gains: dict[str, floa
     assert scaling.limit(gains, 1.85).endswith(said)
 
 
-def test_arithmetic_is_counted_by_the_process() -> None:
-    one, two = scaling.measured({"arithmetic": ("bench.floors:spin", {})}, 2, _once()).items()
+def test_arithmetic_is_counted_by_the_process(tmp_path: Path) -> None:
+    once = scaling.Rounds(1, 0, tmp_path)
+    one, two = scaling.measured({"arithmetic": ("bench.floors:spin", {})}, 2, once).items()
     assert (one[0], two[0]) == (("arithmetic", 1), ("arithmetic", 2))
     assert two[1][0]["bytes"] == 2 * one[1][0]["bytes"]
-
-
-def _once() -> scaling.Rounds:
-    from pathlib import Path
-
-    return scaling.Rounds(1, 0, Path("unused"))
