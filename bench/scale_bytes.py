@@ -76,7 +76,9 @@ class Part:
         begin = _HEADER + _ID_BYTES * n
         self.size = begin + 8 * (n + 1) + _TOKEN.itemsize * int(self.offsets[-1])
         tokens = cast("Any", room[8 * (n + 1) :].view(_TOKEN))
-        return OpenPart(offsets, tokens, cast("Mirror", self), room.__array_interface__["data"][0] - begin)
+        return OpenPart(
+            cast("Any", self), offsets, tokens, cast("Mirror", self), room.__array_interface__["data"][0] - begin
+        )
 
 
 @dataclass

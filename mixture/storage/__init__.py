@@ -34,7 +34,7 @@ from mixture.storage.places import (
 from mixture.storage.publish import HashingWriter, publish
 from mixture.storage.records import SEAL, read_json, read_record, unsealed, write_json
 from mixture.storage.scratch import scratch
-from mixture.storage.transfer import file_digest, open_raw, open_read, remove
+from mixture.storage.transfer import file_digest, open_raw, open_read, read_ahead, remove
 
 __all__ = [
     "SEAL",
@@ -63,6 +63,7 @@ __all__ = [
     "open_read",
     "prefetch",
     "publish",
+    "read_ahead",
     "read_bytes",
     "read_json",
     "read_record",

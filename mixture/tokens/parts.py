@@ -1,9 +1,11 @@
-"""The store's parts, mapped into memory; of parts in an object store, what a task needs of them is fetched beforehand.
+"""The store's parts, mapped into memory, and what a task needs of them brought near beforehand.
 
     part-00003.arrow     | ids | offsets |     tokens      |
     rows 7, 8, 12, 5000           ▬          ▬▬▬        ▬
 
 Ids are hashes and parts are sorted by them, so the documents of a slice of the stream lie side by side in every part.
+They are fetched from an object store in few requests. Of a disk they are asked for at once as well: copied in the order
+of the stream, which is none to a disk, they would be waited for one by one.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import pyarrow as pa
 
 from mixture import schemas
 from mixture.errors import StoreError
-from mixture.storage import Mirror, Place, each, mirror, need
+from mixture.storage import Mirror, Place, each, mirror, need, read_ahead
 from mixture.storage.tables import mapped
 from mixture.tokens.store import Tokens, damaged
 
@@ -33,20 +35,20 @@ class OpenPart:
     """A part mapped into memory: nothing is read until it is touched.
 
     Attributes:
+        path: the part.
         offsets: where each document starts in `tokens`, int64, shape (n + 1,).
         tokens: all tokens, uint16 or uint32, flat.
         mirror: of a part in an object store, what stands for it: only what was fetched may be touched.
     """
 
+    path: Place
     offsets: npt.NDArray[np.int64]
     tokens: Tokens
-    mirror: Mirror | None = None
-    _begin: int = 0
+    mirror: Mirror | None
+    _begin: int
 
     def bytes_of(self, column: npt.NDArray[Any], first: int, stop: int) -> tuple[int, int]:
         """Return where elements [first, stop) of `offsets` or `tokens` lie in the file."""
-        if self.mirror is None:
-            return 0, 0
         begin = column.__array_interface__["data"][0] - self._begin
         return begin + first * column.itemsize, begin + stop * column.itemsize
 
@@ -66,6 +68,8 @@ HEAD_BYTES = 1 << 10
 _MAGIC_BYTES = 8
 #: Offsets are fetched in blocks of so many bytes: the next slice of the stream needs those beside them.
 OFFSETS_BLOCK = 2 << 10
+#: Gaps up to so many bytes are read along from a disk: as many as systems read ahead of their own accord.
+_LOCAL_GAP = 128 << 10
 
 
 def open_parts(paths: Sequence[Place]) -> list[OpenPart]:
@@ -102,17 +106,16 @@ def _open_part(path: Place, mirror: Mirror | None) -> OpenPart:
     except (pa.ArrowException, OSError, IndexError, StopIteration) as error:
         raise StoreError(damaged(path, error)) from error
     lists = batch.column("tokens")
-    begin = 0
-    if mirror is not None:
-        source.seek(0)
-        begin = source.read_buffer().address
-    return OpenPart(schemas.numbers(lists.offsets), schemas.numbers(lists.values), mirror, begin)
+    source.seek(0)
+    begin = source.read_buffer().address
+    return OpenPart(path, schemas.numbers(lists.offsets), schemas.numbers(lists.values), mirror, begin)
 
 
 def fetch_rows(parts: Sequence[tuple[OpenPart, npt.NDArray[np.int64]]]) -> int:
-    """Bring the tokens of some documents of parts here, where parts lie in an object store; return the bytes fetched.
+    """Bring the tokens of some documents of parts here, from an object store; return the bytes fetched.
 
-    Each part gives one stretch of offsets and one or a few of tokens, asked for many parts at once.
+    Each part gives one stretch of offsets and one or a few of tokens, asked for many parts at once. Of parts on a disk
+    the system is told what will be read; that is not waited for.
 
     Args:
         parts: open parts, each with the numbers of rows.
@@ -120,7 +123,11 @@ def fetch_rows(parts: Sequence[tuple[OpenPart, npt.NDArray[np.int64]]]) -> int:
     Raises:
         StoreError: the object store refuses.
     """
-    remote = [(part, part.mirror, np.unique(rows)) for part, rows in parts if part.mirror is not None and len(rows)]
+    wanted = [(part, np.unique(rows)) for part, rows in parts if len(rows)]
+    for part, rows in wanted:
+        if isinstance(part.path, Path):
+            read_ahead(part.path, _joined(*_places(part, rows)))
+    remote = [(part, part.mirror, rows) for part, rows in wanted if part.mirror is not None]
     came = need(
         (mirror, [_in_blocks(*part.bytes_of(part.offsets, int(rows[0]), int(rows[-1]) + 2))])
         for part, mirror, rows in remote
@@ -136,6 +143,13 @@ def _places(part: OpenPart, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np
     base, _ = part.bytes_of(part.tokens, 0, 0)
     size = part.tokens.itemsize
     return base + part.offsets[rows] * size, base + part.offsets[rows + 1] * size
+
+
+def _joined(start: npt.NDArray[np.int64], stop: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Join stretches of a local file, rising, where the gap between them is not worth a request."""
+    apart = np.flatnonzero(start[1:] - stop[:-1] > _LOCAL_GAP)
+    begins, ends = np.append(start[0], start[apart + 1]), np.append(stop[apart], stop[-1])
+    return list(zip(begins.tolist(), ends.tolist(), strict=True))
 
 
 #: What is fetched of gaps between documents, as a share of what is needed.
