@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from bench.peers._peak import peak_bytes
 
 
 @dataclass(frozen=True)
@@ -110,24 +111,6 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def ratios(ours: Sequence[float], other: Sequence[float]) -> dict[str, float]:
     """Return the spread of ours / other over rounds: neighbours in time share the machine's mood."""
     return spread([a / b for a, b in zip(ours, other, strict=True)])
-
-
-def peak_bytes() -> dict[str, int]:
-    """Return the most memory that this process and the largest of its ended children held, mapped files included."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    used, by_children = (
-        resource.getrusage(who).ru_maxrss * unit for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    return {"peak_self": _high_water() or used, "peak_child": by_children}
-
-
-def _high_water() -> int:
-    """Return the most that this program held, where the system tells; `ru_maxrss` also counts what started it."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def _main() -> None:

@@ -19,7 +19,7 @@ from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.masking_utils import flex_attention_mask
 
 from bench.gpu.plan import Setting
-from bench.measure import peak_bytes
+from bench.peers._peak import peak_bytes
 from mixture.loader.batch import Sequences
 from mixture.loader.stream import Stream
 

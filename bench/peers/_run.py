@@ -11,12 +11,13 @@ import contextlib
 import importlib.metadata
 import json
 import os
-import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from _peak import peak_bytes
 
 Tokenize = Callable[[str, str, str, str, int], int]
 
@@ -34,26 +35,13 @@ def main(library: str, tokenize: Tokenize) -> None:
             for _ in range(2):
                 start = _timed(lambda: tokenize(folder, out, tokenizer, separator, workers))[0]
         seconds, tokens = _timed(lambda: tokenize(told["folder"], out, tokenizer, separator, workers))
-    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    unit = 1 if sys.platform == "darwin" else 1024
     report = {
         "seconds": seconds - min(start, seconds / 2),
         "start": start,
         "tokens": tokens,
         "version": importlib.metadata.version(library),
-        "peak_self": _high_water() or usage[0].ru_maxrss * unit,
-        "peak_child": usage[1].ru_maxrss * unit,
-    }
+    } | peak_bytes()
     print(json.dumps(report))
-
-
-def _high_water() -> int:
-    """Return the most that this program held, where the system tells; `ru_maxrss` also counts what started it."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def _timed(what: Callable[[], int]) -> tuple[float, int]:

@@ -230,7 +230,8 @@ def open_read(path: Place) -> io.BufferedReader:
 def read_ahead(path: Path, stretches: Iterable[tuple[int, int]]) -> None:
     """Tell the system which bytes of a local file will be read soon; where it takes no advice, do nothing."""
     if hasattr(os, "posix_fadvise"):
-        with path.open("rb") as file:
+        # What cannot be read is told by whoever reads it.
+        with contextlib.suppress(OSError), path.open("rb") as file:
             for start, stop in stretches:
                 os.posix_fadvise(file.fileno(), start, stop - start, os.POSIX_FADV_WILLNEED)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bench.__main__ import main
+from bench.options import parser
 
 TOY = ["--megabytes", "0.3", "--vocabulary", "400", "--repeat", "1", "--warm-up", "0", "--workers", "1", "--no-short"]
 
@@ -90,3 +91,21 @@ def test_fu_s_job_ends_whole_and_says_what_it_costs(tmp_path: Path) -> None:
     assert disk["ours"]["median"] / disk["floor"]["median"] == pytest.approx(whole["disk_share"]["median"])
     assert sum(row["ours"]["median"] for row in rows[2:]) == pytest.approx(whole["wall"]["median"], rel=0.05)
     assert whole["corpus_made"]["documents"] > 1000
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (("--stream", "0"), "--stream: 0 is not above zero"),
+        (("--documents", "lots"), "--documents: 'lots' is not a number of tokens"),
+        (("--megabytes", "-3"), "--megabytes: '-3' is not a number above zero"),
+        (("--slice", "x"), "--slice: 'x' is not a number above zero"),
+    ],
+)
+def test_an_amount_that_is_none_is_named_with_its_option(
+    said: tuple[str, str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parser(["tokenize"]).parse_args(said)
+    assert caught.value.code == 2
+    assert why in capsys.readouterr().err

@@ -56,5 +56,6 @@ def test_a_disk_is_told_where_the_documents_lie(
 def test_advice_changes_nothing(part: Path) -> None:
     before = part.read_bytes()
     read_ahead(part, [(0, 100), (200, 1 << 40)])
+    read_ahead(part.with_name("gone"), [(0, 100)])
     assert part.read_bytes() == before
     assert id_words(pa.ipc.open_file(part).get_batch(0)["doc_id"])[0].tolist() == [0, 1, 2, 3, 4]
